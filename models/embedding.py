@@ -1,0 +1,37 @@
+"""From aligned crops to unit embeddings, under any engine."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.faces import Forward
+
+
+def normalise(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 in [-1, 1]: (x - 127.5) / 127.5."""
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
+    planes -= 127.5
+    planes /= 127.5
+    return planes
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each row of (N, D) to length one; a zero row stays zero rather than becoming NaN."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = vectors / np.maximum(lengths, 1e-12)
+    return scaled
+
+
+def embed(crops: NDArray[np.uint8], forward: Forward, flip_average: bool) -> NDArray[np.float32]:
+    """Aligned crops (N, 112, 112, 3) uint8 RGB -> embeddings (N, D) float32 of unit length.
+
+    With `flip_average` the raw embeddings of a crop and of its mirror image are added before scaling,
+    as the checkpoint asks: the two views share one embedding.
+    """
+    planes = normalise(crops)
+    (raw,) = forward(planes)
+    if flip_average:
+        (mirrored,) = forward(np.ascontiguousarray(planes[:, :, :, ::-1]))
+        raw = raw + mirrored
+    return unit(raw)

@@ -1,0 +1,34 @@
+"""From a checkpoint to an OpenVINO graph, so that a server can run it without torch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import openvino
+import torch
+
+from models.checkpoint import Checkpoint
+from models.network import instantiate
+
+
+def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the network as an OpenVINO graph: `path` (.xml) and its .bin beside it, float32.
+
+    The batch is dynamic; for a detector height and width are too. The .bin lands before the .xml,
+    so a reader that sees the .xml finds both.
+    """
+    network = instantiate(checkpoint)
+    spec = checkpoint.metadata.input
+    example = torch.from_numpy(np.zeros((2, 3, spec.height, spec.width), dtype=np.float32))
+    sizes = [spec.height, spec.width] if checkpoint.metadata.task == "recognition" else [-1, -1]
+    with torch.inference_mode():
+        graph = openvino.convert_model(network, example_input=example, input=[[-1, 3, *sizes]])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder) / path.name
+        openvino.save_model(graph, temporary, compress_to_fp16=False)
+        for suffix in (".bin", ".xml"):
+            shutil.move(temporary.with_suffix(suffix), path.with_suffix(suffix))
