@@ -1,0 +1,1 @@
+"""Measuring what was trained: verification, detection and calibration, next to peers in the same run."""

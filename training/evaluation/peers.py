@@ -1,0 +1,159 @@
+"""Other projects' networks (ONNX) behind our own interfaces, to be measured against or distilled from."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
+from PIL import Image
+
+from models.embedding import embed
+from models.faces import Face
+
+_UNREADABLE = (
+    onnxruntime_errors.Fail,
+    onnxruntime_errors.InvalidGraph,
+    onnxruntime_errors.InvalidProtobuf,
+    onnxruntime_errors.NotImplemented,
+)
+
+
+class PeerError(ValueError):
+    """A peer's ONNX file is missing, unreadable or of another kind than asked for."""
+
+
+def open_onnx(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime CPU session on `threads` threads. Raises PeerError naming the file."""
+    if not path.is_file():
+        raise PeerError(f"{path}: no such ONNX file")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except _UNREADABLE as error:
+        raise PeerError(f"{path}: not a readable ONNX graph ({str(error)[:120]})") from error
+
+
+class OnnxRecogniser:
+    """A face recogniser as an ONNX graph: RGB crops, (x - 127.5) / 127.5, NCHW in, one embedding out.
+
+    That is what `mobilefacenet_128.onnx` takes; a graph with a fixed batch dimension is fed in
+    portions of that size.
+    """
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = open_onnx(path, threads)
+        self._input = self._session.get_inputs()[0]
+        if len(self._input.shape) != 4 or len(self._session.get_outputs()) != 1:
+            raise PeerError(f"{path}: expected a recogniser with one image input and one output")
+        self.name = path.stem
+
+    def forward(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """(N, 3, H, W) float32 -> [(N, D) float32], not normalised; a `models.faces.Forward`."""
+        fixed = self._input.shape[0]
+        portion = fixed if isinstance(fixed, int) else max(len(images), 1)
+        outputs = []
+        for start in range(0, len(images), portion):
+            part = images[start : start + portion]
+            fed = np.concatenate([part, np.zeros((portion - len(part), *part.shape[1:]), np.float32)])
+            outputs.append(self._session.run(None, {self._input.name: fed})[0][: len(part)])
+        return [np.concatenate(outputs)]
+
+    def embed(self, crops: NDArray[np.uint8], flip_average: bool = True) -> NDArray[np.float32]:
+        """(N, 112, 112, 3) uint8 RGB -> (N, D) float32 of unit length."""
+        return embed(crops, self.forward, flip_average)
+
+
+class Yunet:
+    """YuNet (Wu et al., Machine Intelligence Research 2023) with its own decoding: one anchor a cell."""
+
+    STRIDES = (8, 16, 32)
+
+    def __init__(self, path: Path, threads: int = 1) -> None:
+        self._session = open_onnx(path, threads)
+        names = {output.name for output in self._session.get_outputs()}
+        wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.STRIDES}
+        if names != wanted:
+            raise PeerError(f"{path}: not a YuNet graph, its outputs are {', '.join(sorted(names))}")
+        shape = self._session.get_inputs()[0].shape
+        self._fixed = shape[2] if isinstance(shape[2], int) else None
+        self.name = path.stem
+
+    def find(
+        self, image: NDArray[np.uint8], *, score_threshold: float = 0.3, max_side: int = 640
+    ) -> list[Face]:
+        """Faces of an (H, W, 3) uint8 RGB image, best first, in its pixels; IoU > 0.3 is suppressed.
+
+        An image is only ever shrunk (to `max_side`, or the graph's own size), never enlarged.
+        """
+        scale = min(1.0, (self._fixed or max_side) / max(image.shape[:2]))
+        fed = self._prepare(image, scale)
+        values = self._session.run(None, {"input": fed})
+        outputs = dict(zip([o.name for o in self._session.get_outputs()], values, strict=True))
+        height, width = fed.shape[2:]
+        boxes, landmarks, scores = decode_yunet(outputs, height, width, score_threshold)
+        keep = suppress(boxes, scores, 0.3)
+        return [
+            Face(
+                tuple((boxes[i] / scale).tolist()),
+                (landmarks[i] / scale).astype(np.float32),
+                float(scores[i]),
+            )
+            for i in keep
+        ]
+
+    def _prepare(self, image: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        if scale < 1.0:
+            image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+        padded_height, padded_width = (self._fixed or math.ceil(side / 32) * 32 for side in (height, width))
+        padded = np.zeros((1, 3, padded_height, padded_width), np.float32)
+        padded[0, :, :height, :width] = image[..., ::-1].transpose(2, 0, 1)  # BGR, 0..255
+        return padded
+
+
+def decode_yunet(
+    outputs: dict[str, NDArray[np.float32]], height: int, width: int, score_threshold: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes (N, 4) as x, y, width, height, landmarks (N, 5, 2), scores (N,), in network-input pixels.
+
+    A cell (c, r) of stride s says: score sqrt(cls * obj), centre ((c, r) + t) s, size exp(u) s.
+    """
+    boxes, landmarks, scores = [], [], []
+    for stride in Yunet.STRIDES:
+        rows, columns = np.mgrid[: height // stride, : width // stride]
+        cells = np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float32)
+        likelihood = outputs[f"cls_{stride}"][0, :, 0] * outputs[f"obj_{stride}"][0, :, 0]
+        score = np.sqrt(np.clip(likelihood, 0.0, 1.0))
+        kept = score >= score_threshold
+        cells, regressed = cells[kept], outputs[f"bbox_{stride}"][0, kept]
+        size = np.exp(regressed[:, 2:]) * stride
+        centre = (cells + regressed[:, :2]) * stride
+        points = outputs[f"kps_{stride}"][0, kept].reshape(-1, 5, 2)
+        boxes.append(np.concatenate([centre - size / 2, size], axis=1))
+        landmarks.append((points + cells[:, None]) * stride)
+        scores.append(score[kept])
+    return np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores)
+
+
+def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], limit: float) -> list[int]:
+    """Greedy non-maximum suppression: indices of the boxes kept, best first, no pair above IoU `limit`."""
+    order = np.argsort(-scores, kind="stable")
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    areas = boxes[:, 2] * boxes[:, 3]
+    kept: list[int] = []
+    while len(order):
+        best, rest = order[0], order[1:]
+        kept.append(int(best))
+        shared = np.minimum(corners[best, 2:], corners[rest, 2:]) - np.maximum(
+            corners[best, :2], corners[rest, :2]
+        )
+        overlap = np.prod(np.clip(shared, 0, None), axis=1)
+        order = rest[overlap / (areas[best] + areas[rest] - overlap) <= limit]
+    return kept
