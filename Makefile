@@ -1,0 +1,61 @@
+# Every task of the project by one name. `make` alone lists them.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+DATA_DIR ?= ./data
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := models service training tests bench
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint format bench container-test clean
+
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## Create .venv with the service, the training and the developer's tools
+
+# One pip call for all extras: pip then sees torch's bound together with everything else, and cannot
+# swap the build that the machine's pip configuration prefers. `python -m pip` does not care how long
+# the path is, which a `#!` line does.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "facemargin needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version 2>&1 | head -n 1). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot create environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[serve,train,dev]'
+	@touch $@
+
+run: install ## Start the service on 127.0.0.1:8000 (HOST=, PORT= and DATA_DIR= change that)
+	@exec $(BIN)/facemargin serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR)
+
+test: install ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: install ## Check style, types and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## Rewrite the sources in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: install ## Run every benchmark and gather bench/results.json
+	@rm -rf build/bench && mkdir -p build/bench
+	@set -e; for script in bench/*.py; do \
+	  echo "$$script"; $(BIN)/python "$$script" --json "build/bench/$$(basename "$$script" .py).json"; done
+	@$(BIN)/python -c 'import json, pathlib; \
+	  found = sorted(pathlib.Path("build/bench").glob("*.json")); \
+	  pathlib.Path("bench/results.json").write_text(json.dumps([json.loads(p.read_text()) for p in found], indent=1) + "\n")'
+	@echo "bench/results.json"
+
+container-test: install ## Build the image, run it read-only, use it, kill it, look again (needs docker)
+	$(BIN)/python tests/container/run.py
+
+clean: ## Remove what the targets above made, except the gallery in ./data
+	rm -rf $(VENV) build bench/results.json *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find $(wildcard $(SOURCES)) -name __pycache__ -type d -prune -exec rm -rf {} +
