@@ -1,7 +1,7 @@
 """Fixtures that every test folder shares: where the photos lie, and how to look at a packed set.
 
-The photos are research-only and never part of the project. They lie in a folder named `shared` beside the
-checkout, or wherever FACEMARGIN_SHARED points; a test that asks for them is skipped, in one line, without them.
+The photos are research-only and never part of the project. They lie in a folder named `shared` beside
+the checkout, or wherever FACEMARGIN_SHARED points; without them a test that asks is skipped, in one line.
 """
 
 from __future__ import annotations
