@@ -56,7 +56,7 @@ def test_a_package_imports_without_the_other_extra(
     modules = [
         module.name
         for module in pkgutil.walk_packages([str(repo_root / package)], f"{package}.")
-        if not module.name.endswith("__main__")
+        if not module.name.endswith("__main__") and ".migrations" not in module.name  # these run, not import
     ]
     assert blocked
     assert modules
