@@ -1,1 +1,1 @@
-"""From the bytes of a photo to faces with embeddings: decoding, detection, alignment, batched inference, quality."""
+"""From the bytes of a photo to faces with embeddings: decoding, detection, alignment, inference, quality."""

@@ -33,7 +33,7 @@ _UPRIGHT: Final = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS: Final = (5, 6, 7, 8)
-# What Pillow's and libheif's parsers raise on damaged bytes, found by mutation (tests/service/test_decoding.py).
+# What Pillow's and libheif's parsers raise on damaged bytes, found by mutation (test_decoding.py).
 # MemoryError: a damaged header may ask for an absurd buffer, which is refused before it is had.
 _DAMAGED: Final = (
     OSError,
@@ -121,7 +121,7 @@ def _open(data: bytes) -> ImageFile.ImageFile:
     """Read the header alone."""
     try:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-            heif: ImageFile.ImageFile = HeifImageFile(BytesIO(data))
+            heif: ImageFile.ImageFile = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
             return heif
         return Image.open(BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:

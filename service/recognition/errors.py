@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class ImageError(ValueError):
-    """The sender's photo cannot be used. `code` is stable and part of the API; `status` is the HTTP status."""
+    """The sender's photo cannot be used. `code` is stable, part of the API; `status` is for HTTP."""
 
     code: ClassVar[str] = "malformed_image"
     status: ClassVar[int] = 400
