@@ -69,10 +69,14 @@ def calibrate(vectors: NDArray[np.float32], identities: NDArray[np.int64], data:
     histogram = count_pairs(vectors, identities)
     genuine, impostor = int(histogram.genuine.sum()), int(histogram.impostor.sum())
     if genuine < EXPECTED_ERRORS:
-        raise CalibrationError(f"{data}: {genuine} pairs of the same person, at least {EXPECTED_ERRORS} are needed")
+        raise CalibrationError(
+            f"{data}: {genuine} pairs of the same person, at least {EXPECTED_ERRORS} are needed"
+        )
     slope, intercept = fit_logistic(histogram)
     if slope <= 0:
-        raise CalibrationError(f"{data}: pairs of one person are no more alike than others: the model is untrained")
+        raise CalibrationError(
+            f"{data}: pairs of one person are no more alike than others: the model is untrained"
+        )
     return Calibration(
         rows=fmr_rows(histogram.impostor, data),
         impostor_pairs=impostor,
@@ -99,7 +103,8 @@ def fmr_rows(impostor: NDArray[np.int64], data: str) -> list[CalibrationRow]:
         raise CalibrationError(f"{data}: {total} pairs of different people, at least {needed} are needed")
     # `accepted` falls from total to 0, so the first entry within the budget is the lowest such edge.
     return [
-        CalibrationRow(fmr=fmr, threshold=float(edges[np.argmax(accepted <= fmr * total)])) for fmr in supported
+        CalibrationRow(fmr=fmr, threshold=float(edges[np.argmax(accepted <= fmr * total)]))
+        for fmr in supported
     ]
 
 
@@ -124,5 +129,7 @@ def fit_logistic(histogram: PairHistogram) -> tuple[float, float]:
         residual = weight * (0.5 * (1 + np.tanh(0.5 * logits))) - positive
         return float(loss), np.array([residual @ cosine, residual.sum()])
 
-    fitted = minimize(loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
+    fitted = minimize(
+        loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9}
+    )
     return float(fitted.x[0]), float(fitted.x[1])

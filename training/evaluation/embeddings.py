@@ -46,13 +46,15 @@ def recogniser(path: Path) -> Embed:
     loaded = checkpoints.read(path)
     metadata = loaded.metadata
     if metadata.task != "recognition" or metadata.input != checkpoints.InputSpec():
-        raise EvaluationError(f"{path}: not a recogniser of {SIZE}x{SIZE} aligned crops (task {metadata.task})")
+        raise EvaluationError(
+            f"{path}: not a recogniser of {SIZE}x{SIZE} aligned crops (task {metadata.task})"
+        )
     forward = torch_forward(instantiate(loaded))
     return lambda crops: embed(crops, forward, metadata.flip_average)
 
 
 def detector(path: Path) -> FindFaces:
-    """A checkpoint's face detector, run by torch. Raises CheckpointError, or EvaluationError for a recogniser."""
+    """A checkpoint's face detector, run by torch. Raises CheckpointError, or EvaluationError."""
     loaded = checkpoints.read(path)
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{path}: not a detector (task {loaded.metadata.task})")
@@ -75,7 +77,7 @@ def read_aligned(path: Path) -> NDArray[np.uint8]:
     if crop.shape != (SIZE, SIZE, 3):
         height, width = crop.shape[:2]
         raise EvaluationError(
-            f"{path}: {width}x{height} pixels, but an aligned crop has {SIZE}x{SIZE}; whole photos need --pipeline"
+            f"{path}: an aligned crop is {SIZE}x{SIZE}, this is {width}x{height}; photos need --pipeline"
         )
     return crop
 
@@ -111,7 +113,9 @@ def central_face(faces: Sequence[Face], *, width: int, height: int) -> Face | No
     return min(faces, key=distance, default=None)
 
 
-def embed_images(paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, batch_size: int = 64) -> Embedded:
+def embed_images(
+    paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, batch_size: int = 64
+) -> Embedded:
     """Embed N image files in batches, with a progress bar on a terminal. Raises EvaluationError."""
     found = np.zeros(len(paths), dtype=bool)
     waiting: list[NDArray[np.uint8]] = []
@@ -136,8 +140,7 @@ def embed_images(paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, b
 
 def similarities(embedded: Embedded, pairs: Pairs) -> NDArray[np.float64]:
     """Cosine of each pair, (P,) float64; NaN where either face was not found."""
-    cosines = np.einsum(
-        "pd,pd->p", embedded.vectors[pairs.first], embedded.vectors[pairs.second], dtype=np.float64
-    )
+    first, second = embedded.vectors[pairs.first], embedded.vectors[pairs.second]
+    cosines: NDArray[np.float64] = np.einsum("pd,pd->p", first, second, dtype=np.float64)
     cosines[~(embedded.found[pairs.first] & embedded.found[pairs.second])] = np.nan
     return cosines

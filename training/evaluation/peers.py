@@ -157,3 +157,9 @@ def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], limit: flo
         overlap = np.prod(np.clip(shared, 0, None), axis=1)
         order = rest[overlap / (areas[best] + areas[rest] - overlap) <= limit]
     return kept
+
+
+def open_peer(path: Path, threads: int = 1) -> OnnxRecogniser | Yunet:
+    """An ONNX file as what its outputs say it is: one output is a recogniser, YuNet's twelve a detector."""
+    outputs = len(open_onnx(path, threads).get_outputs())
+    return OnnxRecogniser(path, threads) if outputs == 1 else Yunet(path, threads)

@@ -1,0 +1,1 @@
+"""Learns the networks of `models`, and measures them."""
