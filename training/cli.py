@@ -47,9 +47,11 @@ def train(config: Path, overrides: tuple[str, ...]) -> None:
     On several GPUs or machines: torchrun --nproc-per-node=8 -m training train CONFIG
     """
     from training.config import ConfigError, load
-    from training.engine import run
+    from training.data.sources import DataError
+    from training.engine import LossNotFinite, run
+    from training.evaluation.peers import PeerError
 
-    with _user_errors(ConfigError):
+    with _user_errors(ConfigError, DataError, LossNotFinite, PeerError):
         folder = run(load(config, overrides))
     if os.environ.get("RANK", "0") == "0":
         click.echo(folder)
@@ -73,6 +75,13 @@ def evaluate() -> None:
 @click.option("--checkpoint", type=_FILE, help="Recogniser; default: the shipped one.")
 @click.option("--detector", type=_FILE, help="Detector of --pipeline; default: the shipped one.")
 @click.option("--peer", "peers", type=_FILE, multiple=True, help="ONNX recogniser, or YuNet for its faces.")
+@click.option(
+    "--peer-normalisation",
+    type=click.Choice(["imagenet", "symmetric"]),
+    default="imagenet",
+    help="Of the peer's pixels: ImageNet's statistics (MobileFaceNet-128), or (x - 127.5) / 127.5.",
+    show_default=True,
+)
 @click.option("--json", "output", type=_OUTPUT, required=True, help="Where the figures go.")
 @click.option("--plot", type=_OUTPUT, help="PNG with ROC and score histogram.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
@@ -83,6 +92,7 @@ def verification(
     checkpoint: Path | None,
     detector: Path | None,
     peers: tuple[Path, ...],
+    peer_normalisation: str,
     output: Path,
     plot: Path | None,
     threads: int | None,
@@ -92,6 +102,7 @@ def verification(
     A photo whose face is not found (failed_detections) makes all its pairs errors.
     """
     from models.pretrained import DETECTOR, RECOGNISER
+    from training.evaluation.peers import Normalisation
     from training.evaluation.report import ERRORS, evaluate_verification
 
     if detector is not None and not pipeline:
@@ -104,6 +115,7 @@ def verification(
             checkpoint=checkpoint or RECOGNISER,
             detector=(detector or DETECTOR) if pipeline else None,
             peers=peers,
+            peer_normalisation=Normalisation(peer_normalisation),
             plot=plot,
         )
     _write_json(output, report)

@@ -26,8 +26,6 @@ FindFaces = Callable[[NDArray[np.uint8]], list[Face]]
 ReadCrop = Callable[[Path], NDArray[np.uint8] | None]
 """Image file -> aligned crop (112, 112, 3) uint8 RGB, or None where no face was found."""
 
-DETECTION_SCORE = 0.3
-
 
 class EvaluationError(ValueError):
     """An image or a checkpoint cannot be evaluated as asked; the message names it and the remedy."""
@@ -59,7 +57,7 @@ def detector(path: Path) -> FindFaces:
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{path}: not a detector (task {loaded.metadata.task})")
     forward = torch_forward(instantiate(loaded))
-    return lambda image: find_faces(image, forward, score_threshold=DETECTION_SCORE)
+    return lambda image: find_faces(image, forward)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from pathlib import Path
 
@@ -40,22 +41,42 @@ def open_onnx(path: Path, threads: int) -> onnxruntime.InferenceSession:
         raise PeerError(f"{path}: not a readable ONNX graph ({str(error)[:120]})") from error
 
 
-class OnnxRecogniser:
-    """A face recogniser as an ONNX graph: RGB crops, (x - 127.5) / 127.5, NCHW in, one embedding out.
+class Normalisation(enum.Enum):
+    """What a peer's network expects of RGB pixels x in 0..255. The ONNX file does not say."""
 
-    That is what `mobilefacenet_128.onnx` takes; a graph with a fixed batch dimension is fed in
-    portions of that size.
+    IMAGENET = "imagenet"
+    """(x / 255 - mean) / deviation by ImageNet's channel statistics: `mobilefacenet_128.onnx`."""
+    SYMMETRIC = "symmetric"
+    """(x - 127.5) / 127.5, as InsightFace's and our own networks."""
+
+
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
+
+
+class OnnxRecogniser:
+    """A face recogniser as an ONNX graph: RGB crops as NCHW in, one embedding out.
+
+    A graph with a fixed batch dimension is fed in portions of that size.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    def __init__(
+        self, path: Path, threads: int = 1, normalisation: Normalisation = Normalisation.IMAGENET
+    ) -> None:
         self._session = open_onnx(path, threads)
         self._input = self._session.get_inputs()[0]
         if len(self._input.shape) != 4 or len(self._session.get_outputs()) != 1:
             raise PeerError(f"{path}: expected a recogniser with one image input and one output")
+        self._normalisation = normalisation
         self.name = path.stem
 
     def forward(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """(N, 3, H, W) float32 -> [(N, D) float32], not normalised; a `models.faces.Forward`."""
+        """A `models.faces.Forward`: (N, 3, H, W) float32 RGB in [-1, 1] -> [(N, D) float32], any length.
+
+        The input is normalised as our networks' is, and turned into the peer's normalisation here.
+        """
+        if self._normalisation is Normalisation.IMAGENET:
+            images = ((images + 1) / 2 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION
         fixed = self._input.shape[0]
         portion = fixed if isinstance(fixed, int) else max(len(images), 1)
         outputs = []
@@ -159,7 +180,9 @@ def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], limit: flo
     return kept
 
 
-def open_peer(path: Path, threads: int = 1) -> OnnxRecogniser | Yunet:
+def open_peer(
+    path: Path, threads: int = 1, normalisation: Normalisation = Normalisation.IMAGENET
+) -> OnnxRecogniser | Yunet:
     """An ONNX file as what its outputs say it is: one output is a recogniser, YuNet's twelve a detector."""
     outputs = len(open_onnx(path, threads).get_outputs())
-    return OnnxRecogniser(path, threads) if outputs == 1 else Yunet(path, threads)
+    return OnnxRecogniser(path, threads, normalisation) if outputs == 1 else Yunet(path, threads)

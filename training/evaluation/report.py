@@ -15,7 +15,7 @@ from models import checkpoint as checkpoints
 from models.registry import UnknownArchitecture
 from training.evaluation import embeddings, machine
 from training.evaluation.pairs import Pairs, PairsError, read_pairs
-from training.evaluation.peers import OnnxRecogniser, PeerError, Yunet, open_peer
+from training.evaluation.peers import Normalisation, OnnxRecogniser, PeerError, Yunet, open_peer
 from training.evaluation.plots import plot_verification
 from training.evaluation.verification import ProtocolError, verify
 
@@ -47,6 +47,7 @@ def evaluate_verification(
     checkpoint: Path,
     detector: Path | None,
     peers: Sequence[Path] = (),
+    peer_normalisation: Normalisation = Normalisation.IMAGENET,
     plot: Path | None = None,
 ) -> dict[str, Any]:
     """Measure a recogniser, and ONNX peers next to it.
@@ -55,7 +56,7 @@ def evaluate_verification(
     faces, also for the peers unless a YuNet is among them. Raises one of ERRORS.
     """
     pairs = read_pairs(images, pairs_file)
-    contenders = [_own(checkpoint, detector), *_peers(peers, detector)]
+    contenders = [_own(checkpoint, detector), *_peers(peers, peer_normalisation, detector)]
     measured = {contender.name: _measure(contender, pairs) for contender in contenders}
     if plot is not None:
         plot_verification(plot, {name: cosines for name, (cosines, _) in measured.items()}, pairs.same)
@@ -77,8 +78,8 @@ def _own(checkpoint: Path, detector: Path | None) -> Contender:
     return Contender(name, embed, reader, checkpoints.read(detector).model_id)
 
 
-def _peers(paths: Sequence[Path], detector: Path | None) -> list[Contender]:
-    opened = [open_peer(path, threads=torch.get_num_threads()) for path in paths]
+def _peers(paths: Sequence[Path], normalisation: Normalisation, detector: Path | None) -> list[Contender]:
+    opened = [open_peer(path, torch.get_num_threads(), normalisation) for path in paths]
     recognisers = [peer for peer in opened if isinstance(peer, OnnxRecogniser)]
     finders = [peer for peer in opened if isinstance(peer, Yunet)]
     if finders and (detector is None or not recognisers or len(finders) > 1):
