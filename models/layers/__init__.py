@@ -1,0 +1,1 @@
+"""Parts that backbones and the detector share."""

@@ -1,0 +1,243 @@
+"""Composes training scenes: crops at random scales, mosaics, and faces pasted into other photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from training.data.detection import Photo
+
+_FLIPPED = [1, 0, 2, 4, 3]  # a mirrored left eye is a right eye
+
+
+@dataclass
+class Scene:
+    """A canvas being filled: image (H, W, 3) uint8 RGB; boxes, landmarks, ignored as in Photo."""
+
+    image: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    ignored: NDArray[np.float32]
+
+
+class SceneRecipe(BaseModel):
+    """How scenes are drawn.
+
+    crowd_share: probability that a tile shows one of the crowd photos rather than a portrait.
+    grids: tiles per side -> probability. smallest_face: pixels; below it (square root of the area) a
+    face is ignored. paste_share: probability that faces are pasted into a scene, up to most_pasted.
+    rotate_share: of portraits that are turned, by up to max_rotation degrees. cover_share: of tiles whose
+    photo is shifted to cover them as far as it can. aspect: standard deviation of the
+    log aspect ratio. widen: crowd photos are widened by a factor between 1 and this.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    crowd_share: float = Field(0.4, ge=0, le=1)
+    grids: dict[int, float] = {1: 0.45, 2: 0.3, 3: 0.15, 5: 0.1}
+    smallest_face: float = Field(8.0, gt=0)
+    paste_share: float = Field(0.35, ge=0, le=1)
+    most_pasted: int = Field(6, ge=1)
+    rotate_share: float = Field(0.25, ge=0, le=1)
+    max_rotation: float = Field(35.0, ge=0, le=180)
+    cover_share: float = Field(0.85, ge=0, le=1)
+    aspect: float = Field(0.12, ge=0)
+    widen: float = Field(1.7, ge=1)
+
+
+class SceneComposer:
+    """Draws scenes from portraits (few large faces), crowds (many small ones) and faces to paste."""
+
+    def __init__(
+        self, portraits: Sequence[Photo], crowds: Sequence[Photo], crops: Sequence[Photo], recipe: SceneRecipe
+    ) -> None:
+        self._portraits, self._crowds, self._recipe = portraits, crowds, recipe
+        # Turning a photo costs more than the rest of a tile, so one turned copy of each serves the whole run.
+        angles = np.random.default_rng(0).uniform(-recipe.max_rotation, recipe.max_rotation, len(portraits))
+        self._turned = [rotated(photo, angle) for photo, angle in zip(portraits, angles, strict=True)]
+        self._donors = [photo for photo in (*portraits, *self._turned, *crops) if len(photo.boxes) == 1]
+
+    def scene(self, size: int, random: np.random.Generator) -> Scene:
+        """A square scene of `size` pixels: a grid of tiles, sometimes with further faces pasted in."""
+        grids = list(self._recipe.grids.items())
+        grid = int(random.choice([g for g, _ in grids], p=[share for _, share in grids]))
+        colour = random.integers(0, 256, 3)
+        scene = Scene(
+            np.broadcast_to(colour.astype(np.uint8), (size, size, 3)).copy(),
+            np.zeros((0, 4), np.float32),
+            np.zeros((0, 5, 2), np.float32),
+            np.zeros((0, 4), np.float32),
+        )
+        edges = _edges(size, grid, random), _edges(size, grid, random)
+        for top, bottom in zip(edges[0], edges[0][1:], strict=False):
+            for left, right in zip(edges[1], edges[1][1:], strict=False):
+                self._tile(scene, (left, top, right, bottom), random)
+        if random.random() < self._recipe.paste_share:
+            for _ in range(random.integers(1, self._recipe.most_pasted + 1)):
+                self._paste(scene, random)
+        if random.random() < 0.5:
+            _mirror(scene)
+        return scene
+
+    def _tile(self, scene: Scene, place: tuple[int, int, int, int], random: np.random.Generator) -> None:
+        """Fill one tile with a crop that shows a random face at a random size."""
+        crowd = bool(self._crowds) and random.random() < self._recipe.crowd_share
+        portraits = self._turned if random.random() < self._recipe.rotate_share else self._portraits
+        photos = self._crowds if crowd else portraits
+        photo = photos[random.integers(len(photos))]
+        width, height = place[2] - place[0], place[3] - place[1]
+        sides = np.sqrt(photo.boxes[:, 2] * photo.boxes[:, 3])
+        # Enlarging a face of a few pixels shows only blur: in a crowd aim at the others.
+        aims = np.flatnonzero(sides >= (5 if crowd else 0))
+        aspect = np.exp(random.normal(0, self._recipe.aspect))
+        if crowd:
+            aspect *= random.uniform(1, self._recipe.widen)
+        if len(aims) and random.random() < 0.95:
+            face = photo.boxes[aims[random.integers(len(aims))]]
+            smallest = max(self._recipe.smallest_face, 0.1 * min(width, height))
+            wanted = np.exp(random.uniform(np.log(smallest), np.log(max(1.05 * min(width, height), smallest))))
+            scale = np.clip(wanted / np.sqrt(face[2] * face[3]), 0.05, 3.0 if crowd else 8.0)
+            centre = face[:2] + face[2:] / 2
+        else:
+            scale = np.exp(random.uniform(np.log(0.5), np.log(2.0)))
+            centre = random.uniform(0, 1, 2) * photo.image.size
+        scales = scale * np.array([np.sqrt(aspect), 1 / np.sqrt(aspect)])
+        shift = random.uniform(0.1, 0.9, 2) * (width, height) - centre * scales
+        if random.random() < self._recipe.cover_share:
+            slack = (width, height) - scales * photo.image.size
+            shift = np.clip(shift, np.minimum(slack, 0), np.maximum(slack, 0))
+        _place(scene, photo, place, scales, shift, self._recipe.smallest_face)
+
+    def _paste(self, scene: Scene, random: np.random.Generator) -> None:
+        """Blend one face into the scene where it covers no other face."""
+        donor = self._donors[random.integers(len(self._donors))]
+        size = len(scene.image)
+        box = donor.boxes[0]
+        wanted = np.exp(random.uniform(np.log(self._recipe.smallest_face), np.log(0.5 * size)))
+        scale = wanted / np.sqrt(box[2] * box[3])
+        grown = box[2:] * random.uniform(1.15, 1.8, 2)
+        start = np.maximum(box[:2] + box[2:] / 2 - grown / 2, 0)
+        end = np.minimum(box[:2] + box[2:] / 2 + grown / 2, donor.image.size)
+        width, height = np.maximum(np.round((end - start) * scale).astype(int), 2)
+        if width >= size or height >= size:
+            return
+        left, top = random.integers(0, size - width), random.integers(0, size - height)
+        patch = np.array([left, top, width, height], np.float32)
+        if len(_touching(patch, np.concatenate([scene.boxes, scene.ignored]))):
+            return
+        pixels = np.asarray(
+            donor.image.resize((int(width), int(height)), Image.Resampling.BILINEAR, (*start, *end)), np.float32
+        )
+        mask = _soft_mask(int(width), int(height), random)
+        view = scene.image[top : top + height, left : left + width]
+        view[:] = np.round(mask * pixels + (1 - mask) * view).astype(np.uint8)
+        shift = np.array([left, top]) - start * scale
+        scene.boxes = np.concatenate([scene.boxes, _moved_boxes(donor.boxes, scale, shift)])
+        scene.landmarks = np.concatenate(
+            [scene.landmarks, (donor.landmarks * scale + shift).astype(np.float32)]
+        )
+
+
+def _edges(size: int, grid: int, random: np.random.Generator) -> list[int]:
+    """Borders of a grid's columns, jittered by up to a fifth of a tile."""
+    inner = (np.arange(1, grid) + random.uniform(-0.2, 0.2, grid - 1)) * size / grid
+    return [0, *np.round(inner).astype(int).tolist(), size]
+
+
+def _soft_mask(width: int, height: int, random: np.random.Generator) -> NDArray[np.float32]:
+    """(H, W, 1) in [0, 1]: a super-ellipse with a soft border, so that the seam is no cue."""
+    power = random.uniform(2, 6)
+    x, y = (np.abs(np.linspace(-1, 1, side, dtype=np.float32)) ** power for side in (width, height))
+    radius = (x[None] + y[:, None]) ** (1 / power)
+    mask: NDArray[np.float32] = np.clip((1 - radius) / random.uniform(0.05, 0.3), 0, 1)[..., None]
+    return mask
+
+
+def _moved_boxes(
+    boxes: NDArray[np.float32], scale: float | NDArray[np.float64], shift: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    return np.concatenate([boxes[:, :2] * scale + shift, boxes[:, 2:] * scale], axis=1).astype(np.float32)
+
+
+def _touching(patch: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Indices of the boxes that share area with the patch."""
+    start = np.maximum(patch[:2], boxes[:, :2])
+    end = np.minimum(patch[:2] + patch[2:], boxes[:, :2] + boxes[:, 2:])
+    return np.flatnonzero(((end - start) > 0).all(axis=1))
+
+
+def _place(
+    scene: Scene,
+    photo: Photo,
+    place: tuple[int, int, int, int],
+    scales: NDArray[np.float64],
+    shift: NDArray[np.float64],
+    smallest: float,
+) -> None:
+    """Show the photo, scaled and shifted, through the tile `place`; keep the faces that remain visible.
+
+    A face stays a face while its centre and half of its area are visible; otherwise what is left of it
+    is ignored, as is a face smaller than `smallest`.
+    """
+    left, top, right, bottom = place
+    corner = np.array([left, top])
+    extent = np.array([right - left, bottom - top])
+    start = np.clip(np.round(shift), 0, extent).astype(int)
+    end = np.clip(np.round(shift + scales * photo.image.size), 0, extent).astype(int)
+    if (end - start < 2).any():
+        return
+    source = (*np.maximum((start - shift) / scales, 0), *np.minimum((end - shift) / scales, photo.image.size))
+    pixels = photo.image.resize(tuple((end - start).tolist()), Image.Resampling.BILINEAR, source)
+    (x0, y0), (x1, y1) = start + corner, end + corner
+    scene.image[y0:y1, x0:x1] = np.asarray(pixels)
+    shift = shift + corner
+    boxes, ignored = (_moved_boxes(b, scales, shift) for b in (photo.boxes, photo.ignored))
+    window = np.array([x0, y0, x1, y1], np.float32)
+    clipped = _clipped(boxes, window)
+    visible = np.prod(clipped[:, 2:], axis=1) / np.maximum(np.prod(boxes[:, 2:], axis=1), 1e-6)
+    large = np.sqrt(np.prod(boxes[:, 2:], axis=1)) >= smallest
+    centre = boxes[:, :2] + boxes[:, 2:] / 2
+    kept = (visible >= 0.5) & large & ((centre >= window[:2]) & (centre <= window[2:])).all(axis=1)
+    doubtful = np.concatenate([clipped[~kept & (visible > 0.1)], _clipped(ignored, window)])
+    landmarks = (photo.landmarks[kept] * scales + shift).astype(np.float32)
+    scene.boxes = np.concatenate([scene.boxes, clipped[kept]])
+    scene.landmarks = np.concatenate([scene.landmarks, landmarks])
+    scene.ignored = np.concatenate([scene.ignored, doubtful[np.prod(doubtful[:, 2:], axis=1) > 0]])
+
+
+def _clipped(boxes: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What of the boxes lies in the window (left, top, right, bottom); empty ones get no extent."""
+    start = np.clip(boxes[:, :2], window[:2], window[2:])
+    end = np.clip(boxes[:, :2] + boxes[:, 2:], window[:2], window[2:])
+    return np.concatenate([start, end - start], axis=1)
+
+
+def _mirror(scene: Scene) -> None:
+    width = scene.image.shape[1]
+    scene.image = scene.image[:, ::-1]
+    for boxes in (scene.boxes, scene.ignored):
+        boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
+    scene.landmarks = scene.landmarks[:, _FLIPPED].copy()
+    scene.landmarks[..., 0] = width - scene.landmarks[..., 0]
+
+
+def rotated(photo: Photo, degrees: float) -> Photo:
+    """The photo turned about its centre; a box becomes the box around its turned inner ellipse."""
+    angle = np.deg2rad(degrees)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    matrix = np.array([[cosine, sine], [-sine, cosine]])  # counter-clockwise, with y downwards
+    middle = np.array(photo.image.size) / 2
+
+    def turn(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        centre = (boxes[:, :2] + boxes[:, 2:] / 2 - middle) @ matrix.T + middle
+        size = np.hypot(boxes[:, 2:] * abs(cosine), boxes[:, :1:-1] * abs(sine))
+        return np.concatenate([centre - size / 2, size], axis=1).astype(np.float32)
+
+    landmarks = ((photo.landmarks - middle) @ matrix.T + middle).astype(np.float32)
+    image = photo.image.rotate(degrees, Image.Resampling.BILINEAR)
+    return Photo(photo.name, image, turn(photo.boxes), landmarks, turn(photo.ignored))

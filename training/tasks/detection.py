@@ -1,0 +1,125 @@
+"""Learning to find faces: the task that the engine trains with `task.kind: detection`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from models.checkpoint import InputSpec, Metadata
+from models.registry import build
+from training.data.detection import Photo, read_crops, read_photos
+from training.data.photometric import photometric
+from training.data.pseudo_labels import complete, template_box
+from training.data.scenes import Scene, SceneComposer
+from training.evaluation.peers import Yunet
+from training.losses.detection import detection_loss
+from training.tasks.detection_config import DetectionConfig
+
+LARGE = 2  # side of a large scene in sides of a usual one
+
+
+class DetectionLearner(nn.Module):
+    """The network and its loss; the engine hands it a batch and steps on what it returns."""
+
+    def __init__(self, network: nn.Module, box_weight: float, landmark_weight: float) -> None:
+        super().__init__()
+        self.network = network
+        self._box_weight, self._landmark_weight = box_weight, landmark_weight
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """image (B, H, W, 3) uint8, boxes (B, N, 4), landmarks (B, N, 5, 2), ignored (B, M, 4) -> loss, parts.
+
+        The permuted image is in channels-last order already, the fastest for convolutions on the CPU.
+        """
+        outputs = self.network(photometric(batch["image"].permute(0, 3, 1, 2)))
+        return detection_loss(
+            outputs,
+            batch["boxes"],
+            batch["landmarks"],
+            batch["ignored"],
+            self._box_weight,
+            self._landmark_weight,
+        )
+
+
+class DetectionTask:
+    """Scenes composed anew each epoch, drawn from (seed, epoch, rank, batch) alone, so that a resumed run
+    sees what an uninterrupted one would."""
+
+    def __init__(self, config: DetectionConfig, name: str, batch_size: int, seed: int) -> None:
+        self._config, self._name, self._batch_size, self._seed = config, name, batch_size, seed
+        portraits, crowds, crops = read_training_photos(config)
+        self._composer = SceneComposer(portraits, crowds, crops, config.scenes)
+        self._counts = {"portraits": len(portraits), "crowds": len(crowds), "crops": len(crops)}
+        network = build(config.architecture, **config.arguments)
+        self.learner = DetectionLearner(network, config.box_weight, config.landmark_weight)
+
+    def steps_per_epoch(self, world_size: int) -> int:
+        """Batches of each rank in an epoch; a large batch counts as a usual one, as it costs as much."""
+        return max(1, self._config.images_per_epoch // (self._batch_size * world_size))
+
+    def batches(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The rank's batches of one epoch from `first` on: image (B, S, S, 3) uint8, and the labels of
+        `training.losses.detection.level_targets` in float32, padded with zeros."""
+        for step in range(first, self.steps_per_epoch(world_size)):
+            random = np.random.default_rng([self._seed, epoch, rank, step])
+            large = random.random() < self._config.large_share
+            size = self._config.size * (LARGE if large else 1)
+            count = max(1, self._batch_size // LARGE**2) if large else self._batch_size
+            yield collate([self._composer.scene(size, random) for _ in range(count)])
+
+    def metadata(self) -> Metadata:
+        """The checkpoint's metadata, without what only the finished weights can tell."""
+        return Metadata(
+            task="detection",
+            name=self._name,
+            architecture=self._config.architecture,
+            arguments=self._config.arguments,
+            input=InputSpec(width=640, height=640, alignment=None),
+            embedding_size=None,
+            flip_average=False,
+            training={"photos": self._counts, "scenes": self._config.images_per_epoch},
+            metrics={},
+            calibration=None,
+            probe=None,
+            weights_sha256="",
+        )
+
+    def evaluate(self, network: nn.Module) -> dict[str, float]:
+        """Nothing is measured while training: average precision is a command of its own."""
+        return {}
+
+
+def read_training_photos(config: DetectionConfig) -> tuple[list[Photo], list[Photo], list[Photo]]:
+    """Portraits without the held-out ones, crowds, and crops to paste, completed by the peer."""
+    portraits = read_photos(config.photos, config.portraits)
+    portraits = portraits[: len(portraits) - config.held_out]
+    crowds = read_photos(config.photos, config.crowds)
+    if config.peer:
+        peer = Yunet(config.peer)
+        portraits = [complete(photo, peer) for photo in portraits]
+        crowds = [complete(photo, peer) for photo in crowds]
+    crops = read_crops(config.crops, config.crops_limit, template_box(portraits)) if config.crops else []
+    return portraits, crowds, crops
+
+
+def collate(scenes: list[Scene]) -> dict[str, Tensor]:
+    """Stack scenes of one size; labels are padded to the longest list with boxes of no area."""
+
+    def padded(parts: list[NDArray[np.float32]]) -> Tensor:
+        longest = max(1, *(len(part) for part in parts))
+        stacked = np.zeros((len(parts), longest, *parts[0].shape[1:]), np.float32)
+        for row, part in zip(stacked, parts, strict=True):
+            row[: len(part)] = part
+        return torch.from_numpy(stacked)
+
+    return {
+        "image": torch.from_numpy(np.stack([scene.image for scene in scenes])),
+        "boxes": padded([scene.boxes for scene in scenes]),
+        "landmarks": padded([scene.landmarks for scene in scenes]),
+        "ignored": padded([scene.ignored for scene in scenes]),
+    }
