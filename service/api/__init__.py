@@ -1,0 +1,1 @@
+"""HTTP: routers that translate between requests and the service's parts, and hold no logic of their own."""

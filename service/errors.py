@@ -1,0 +1,116 @@
+"""Every error leaves the service as RFC 9457 problem+json with a stable `code`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from service.gallery.errors import (
+    CollectionNotFound,
+    CollectionPermanent,
+    FaceNotFound,
+    GalleryError,
+    InvalidCursor,
+    InvalidEmbedding,
+    SubjectNotFound,
+    ThresholdUnknown,
+)
+from service.recognition.errors import ImageError, Overloaded
+
+logger = logging.getLogger(__name__)
+
+_GALLERY_STATUS: Mapping[type[GalleryError], int] = {
+    CollectionNotFound: 404,
+    SubjectNotFound: 404,
+    FaceNotFound: 404,
+    CollectionPermanent: 409,
+    ThresholdUnknown: 409,
+    InvalidCursor: 400,
+    InvalidEmbedding: 400,
+}
+_CODES = {404: "not_found", 405: "method_not_allowed"}
+
+
+class Problem(HTTPException):
+    """An error to tell the caller: HTTP status, stable code, what is wrong, and further members."""
+
+    def __init__(
+        self, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None, **members: Any
+    ) -> None:
+        super().__init__(status, detail, headers)
+        self.code = code
+        self.members = members
+
+
+class ProblemResponse(JSONResponse):
+    """A problem document."""
+
+    media_type = "application/problem+json"
+
+
+def problem_response(problem: Problem) -> ProblemResponse:
+    """The response that tells a problem."""
+    document = {
+        "type": f"urn:facemargin:problem:{problem.code}",
+        "title": HTTPStatus(problem.status_code).phrase,
+        "status": problem.status_code,
+        "detail": problem.detail,
+        "code": problem.code,
+        **problem.members,
+    }
+    return ProblemResponse(document, problem.status_code, problem.headers)
+
+
+def unexpected(request_id: str) -> ProblemResponse:
+    """The response to a bug: the log has the trace under this id, the caller learns nothing of it."""
+    detail = "the server failed; its log says more under this request id"
+    return problem_response(Problem(500, "internal_error", detail, request_id=request_id))
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make the application answer every foreseen exception with a problem document."""
+
+    @app.exception_handler(HTTPException)
+    async def _http(_: Request, error: HTTPException) -> ProblemResponse:
+        if isinstance(error, Problem):
+            return problem_response(error)
+        code = _CODES.get(error.status_code, "malformed_request")
+        return problem_response(Problem(error.status_code, code, str(error.detail), error.headers))
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation(_: Request, error: RequestValidationError) -> ProblemResponse:
+        return problem_response(invalid_request(error.errors()))
+
+    @app.exception_handler(GalleryError)
+    async def _gallery(_: Request, error: GalleryError) -> ProblemResponse:
+        return problem_response(Problem(_GALLERY_STATUS[type(error)], error.code, str(error)))
+
+    @app.exception_handler(ImageError)
+    async def _image(_: Request, error: ImageError) -> ProblemResponse:
+        return problem_response(Problem(error.status, error.code, str(error)))
+
+    @app.exception_handler(Overloaded)
+    async def _overloaded(_: Request, error: Overloaded) -> ProblemResponse:
+        headers = {"Retry-After": str(error.retry_after)}
+        return problem_response(Problem(error.status, error.code, str(error), headers))
+
+
+def invalid_request(errors: Any) -> Problem:
+    """The problem for a request that pydantic refused: names the fields, repeats no value."""
+    fields = [
+        {"field": ".".join(str(part) for part in error["loc"]), "detail": str(error["msg"])}
+        for error in errors
+    ]
+    detail = f"{fields[0]['field']}: {fields[0]['detail']}"
+    code = "invalid_id" if any(error["loc"][-1] in _IDENTIFIERS for error in errors) else "invalid_request"
+    return Problem(400, code, detail, errors=fields)
+
+
+_IDENTIFIERS = ("collection", "subject_id", "collection_id")

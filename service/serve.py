@@ -1,0 +1,180 @@
+"""`facemargin serve`: the server process, from its options to its exit."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import sqlalchemy as sa
+import uvicorn
+from pydantic import ValidationError
+
+from service.app import create_app
+from service.gallery.database import open_engine
+from service.gallery.errors import GalleryUnusable
+from service.security.keys import KeyStore
+from service.settings import Settings
+from service.startup import Startup
+
+logger = logging.getLogger(__name__)
+
+_SHORT_KEY = 16
+
+
+class _Unusable(Exception):
+    """The service cannot start with these options; the message is one line with the remedy."""
+
+
+class _UserError(click.ClickException):
+    exit_code = 2
+
+
+def _option(name: str, **arguments: Any) -> Callable[[Any], Any]:
+    """A command line option for a field of Settings, with its description and default."""
+    field = Settings.model_fields[name]
+    default = "" if field.default is None else f"; default: {field.default}"
+    text = f"{field.description} [FACEMARGIN_{name.upper()}{default}]"
+    return click.option(f"--{name.replace('_', '-')}", help=text, **arguments)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  facemargin serve
+  facemargin serve --host 0.0.0.0 --port 8080 --data-dir /var/lib/facemargin
+  FACEMARGIN_ADMIN_KEY=... facemargin serve
+"""
+)
+@_option("host")
+@_option("port", type=int)
+@_option("data_dir", type=click.Path(path_type=Path))
+@_option("database_url")
+@_option("recogniser", type=click.Path(path_type=Path))
+@_option("detector", type=click.Path(path_type=Path))
+@_option("threads", type=int)
+def serve(**options: Any) -> None:
+    """Start the service and its page.
+
+    Every option, and some more, may also be given as an environment variable FACEMARGIN_NAME.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise _UserError(f"{name} (FACEMARGIN_{name.upper()}): {first['msg']}") from error
+    try:
+        _run(settings)
+    except (_Unusable, GalleryUnusable) as error:
+        raise _UserError(str(error)) from error
+
+
+def _run(settings: Settings) -> None:
+    with _data_dir(settings.data_dir), _listening(settings.host, settings.port) as listener:
+        engine = open_engine(settings.gallery_url)
+        try:
+            _greet(settings, listener, _first_key(settings, KeyStore(engine)))
+            failure = _serve(settings, engine, listener)
+        finally:
+            engine.dispose()
+    if failure is not None:
+        raise _Unusable(str(failure)) from failure
+
+
+def _serve(settings: Settings, engine: sa.Engine, listener: socket.socket) -> Exception | None:
+    """Serve until told to stop; returns why the models or the gallery could not be loaded, if so."""
+
+    def stop() -> None:
+        server.should_exit = True
+
+    app = create_app(settings, engine, on_failure=stop)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,  # addresses of requests hold the ids of people
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=30,
+        )
+    )
+    server.run(sockets=[listener])
+    startup: Startup = app.state.startup
+    return startup.failure
+
+
+@contextmanager
+def _data_dir(path: Path) -> Iterator[None]:
+    """Make the data folder, and hold it for this process alone: the index follows only its own writes."""
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (path / ".lock").open("w")
+    except OSError as error:
+        raise _Unusable(
+            f"the data folder {path} cannot be used: {error.strerror}; choose another --data-dir"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _Unusable(f"another facemargin already serves the data folder {path}") from error
+        yield
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A bound socket, before anything slow begins."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise _Unusable(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from error
+    with listener:
+        yield listener
+
+
+def _first_key(settings: Settings, keys: KeyStore) -> str:
+    """Make the first key where there is none; what to say about it."""
+    chosen = settings.admin_key.get_secret_value() if settings.admin_key else None
+    issued = keys.bootstrap(chosen)
+    if issued is not None and chosen is None:
+        return f"{issued.secret}   (an admin key, shown this once: keep it)"
+    if chosen is None:
+        return "as made on the first start"
+    if issued is None and keys.authenticate(chosen) is None:
+        logger.warning("FACEMARGIN_ADMIN_KEY is not used: this gallery has had its first key already")
+        return "as made on the first start"
+    if len(chosen) < _SHORT_KEY:
+        logger.warning(
+            "FACEMARGIN_ADMIN_KEY is short and may be guessed; use %d characters or more", _SHORT_KEY
+        )
+    return "the one in FACEMARGIN_ADMIN_KEY"
+
+
+def _greet(settings: Settings, listener: socket.socket, key: str) -> None:
+    host, port = listener.getsockname()[:2]
+    host = f"[{host}]" if ":" in host else host
+    click.echo(
+        f"""
+  Facemargin
+
+    Page      http://{host}:{port}/
+    API key   {key}
+    Data      {settings.data_dir.absolute()}
+
+  The models load in a few seconds; /readyz says when. Ctrl-C stops.
+"""
+    )
+    sys.stdout.flush()

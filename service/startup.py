@@ -1,0 +1,96 @@
+"""Bringing the service up: what lives as long as the process, loaded in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from models.checkpoint import CheckpointError
+from models.probe import ProbeMismatch
+from models.registry import UnknownArchitecture
+from service.gallery.errors import GalleryUnusable
+from service.gallery.gallery import Gallery
+from service.gallery.matcher import Matcher
+from service.gallery.store import GalleryStore
+from service.recognition.analyser import Analyser
+from service.recognition.decoding import ImageLimits
+from service.recognition.errors import EngineError
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+OPERATOR_ERRORS = (CheckpointError, UnknownArchitecture, ProbeMismatch, EngineError, GalleryUnusable)
+"""What the operator can put right; the message of each says how."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What requests need."""
+
+    settings: Settings
+    analyser: Analyser
+    gallery: Gallery
+    matcher: Matcher
+
+    @classmethod
+    def open(cls, settings: Settings, engine: sa.Engine) -> Services:
+        """Load and prove the models, check the gallery against them, build its index. Takes seconds.
+
+        Raises one of OPERATOR_ERRORS.
+        """
+        analyser = Analyser.open(
+            settings.recogniser,
+            settings.detector,
+            settings.cache_dir,
+            ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+            threads=settings.threads or os.cpu_count() or 1,
+        )
+        try:
+            store = GalleryStore(engine, analyser.model_id, analyser.embedding_size)
+            gallery = Gallery.open(store, analyser.embedding_size)
+        except BaseException:
+            analyser.close()
+            raise
+        matcher = Matcher(analyser.calibration, settings.default_far, settings.default_fpir)
+        return cls(settings, analyser, gallery, matcher)
+
+    def close(self) -> None:
+        """Finish what has begun."""
+        self.analyser.close()
+
+
+class Startup:
+    """Opens the services while the server already answers that it is alive.
+
+    services: None until they are ready. failure: why they never will be.
+    """
+
+    def __init__(self, open_services: Callable[[], Services], on_failure: Callable[[], None]) -> None:
+        self._open = open_services
+        self._on_failure = on_failure
+        self.services: Services | None = None
+        self.failure: Exception | None = None
+
+    async def run(self) -> None:
+        """Open the services in a thread; on failure note it and ring `on_failure`."""
+        began = time.perf_counter()
+        try:
+            self.services = await asyncio.to_thread(self._open)
+        except OPERATOR_ERRORS as error:
+            self.failure = error
+            self._on_failure()
+            return
+        logger.info(
+            "ready after %.1f s with %s", time.perf_counter() - began, self.services.analyser.model_id
+        )
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self.services is not None:
+            self.services.close()
