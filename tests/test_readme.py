@@ -154,7 +154,7 @@ def wait_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 def printed_key(log: str) -> str:
     """The API key that a first start prints."""
-    found = re.search(r"\bAPI key\b\D*?:\s*(\S+)", log, re.IGNORECASE)
+    found = re.search(r"^\s*API key\s+(\S+)", log, re.MULTILINE)
     assert found, f"no API key was printed:\n{log}"
     return found.group(1)
 
