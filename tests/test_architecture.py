@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import pkgutil
 import re
 import subprocess
@@ -63,6 +64,14 @@ def test_a_package_imports_with_its_own_extra_alone(repo_root: Path, package: st
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=repo_root, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+def test_nothing_reports_to_others(repo_root: Path, tmp_path: Path) -> None:
+    """OpenVINO reports its use to its maker, and keeps an id for that at home, unless it is kept from it."""
+    program = "import service.recognition.engines, models.export"
+    environment = {**os.environ, "HOME": str(tmp_path), "CI": "false"}
+    subprocess.run([sys.executable, "-c", program], cwd=repo_root, env=environment, check=True)
+    assert not list(tmp_path.rglob("*telemetry*")) + list(tmp_path.rglob("*_cid"))
 
 
 def test_top_level_is_the_agreed_one(tracked: list[Path]) -> None:
