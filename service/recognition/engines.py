@@ -7,7 +7,6 @@ shape (MobileFaceNet 2.2 ms a face at batch 1 on one thread, 1.3 ms at batch 16 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import queue
 import shutil
@@ -114,13 +113,16 @@ def _cache_key(metadata: Metadata) -> str:
 
 def _export(checkpoint: Checkpoint, folder: Path) -> None:
     """Derive the graph into `folder`, which appears whole or not at all, also under two processes at once."""
-    if importlib.util.find_spec("torch") is None:
+    try:
+        from models.export import export_openvino
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
         raise GraphMissing(
             f"no exported graph of {checkpoint.model_id} in {folder.parent}, and torch, which exports it, is "
             "not installed: copy that folder from a machine with torch where `facemargin doctor` has filled "
             "it, or pip install 'facemargin[train]' here"
-        )
-    from models.export import export_openvino
+        ) from error
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as scratch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -117,7 +118,15 @@ def test_thirty_two_bit_grey_without_contrast_is_still_a_photo(values: np.generi
 
 @pytest.mark.parametrize(
     ("mode", "form"),
-    [("L", "JPEG"), ("1", "PNG"), ("P", "PNG"), ("CMYK", "JPEG"), ("CMYK", "TIFF"), ("YCbCr", "TIFF"), ("L", "WEBP")],
+    [
+        ("L", "JPEG"),
+        ("1", "PNG"),
+        ("P", "PNG"),
+        ("CMYK", "JPEG"),
+        ("CMYK", "TIFF"),
+        ("YCbCr", "TIFF"),
+        ("L", "WEBP"),
+    ],
 )
 def test_every_colour_mode_becomes_rgb(mode: str, form: str) -> None:
     photo = decode(saved(scene().convert(mode), form), LIMITS)
@@ -195,7 +204,13 @@ def test_a_file_over_the_byte_limit_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"%PDF-1.7\n1 0 obj", b"plain text " * 1000, b"%!PS-Adobe-3.0 EPSF-3.0\n", b"8BPS\0\1" + bytes(40), b"\0"],
+    [
+        b"%PDF-1.7\n1 0 obj",
+        b"plain text " * 1000,
+        b"%!PS-Adobe-3.0 EPSF-3.0\n",
+        b"8BPS\0\1" + bytes(40),
+        b"\0",
+    ],
     ids=["pdf", "text", "eps", "psd", "byte"],
 )
 def test_other_formats_are_unsupported(data: bytes) -> None:
@@ -232,12 +247,8 @@ def test_mutated_bytes_raise_image_errors_only(
     for place, value in edits:
         data[place % min(len(data), 64 if header else len(data))] = value
     del data[max(len(data) - cut % (2 * len(data)), 1) :]
-    try:
-        photo = decode(bytes(data), LIMITS)
-    except ImageError as error:
-        assert error.code
-    else:
-        assert photo.pixels.shape[2] == 3
+    with suppress(ImageError):
+        assert decode(bytes(data), LIMITS).pixels.shape[2] == 3
 
 
 def test_a_large_jpeg_may_be_decoded_smaller_while_boxes_keep_their_frame(demo: Path) -> None:

@@ -1,0 +1,244 @@
+"""The pipeline: bytes of a photo -> faces, their quality and their embeddings."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import checkpoint
+from models.alignment import SIZE, DegenerateLandmarks, align
+from models.calibration import Calibration
+from models.checkpoint import CheckpointError, Metadata
+from models.detector.find import SCORE_THRESHOLD, find_faces
+from models.embedding import embed
+from models.faces import Face
+from service.recognition.batching import Batcher, in_buckets
+from service.recognition.decoding import ImageLimits, Photo, decode
+from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.recognition.errors import Overloaded
+from service.recognition.quality import Assessment, assess, measure
+
+# The detector looks at 640 pixels; twice that leaves it a clean reduction.
+_ENOUGH_TO_DETECT: Final = 1280
+
+
+@dataclass(frozen=True)
+class AnalysedFace:
+    """A face of a photo. quality in [0, 1]; reasons against enrolling it, empty when it is good.
+
+    embedding: float32 (D,) of unit length; None where none was asked for, or the landmarks fix no crop.
+    """
+
+    face: Face
+    quality: float
+    reasons: tuple[str, ...]
+    embedding: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class AnalysedPhoto:
+    """A photo's faces, best first (detection score times area), in pixels of its upright width x height.
+
+    timing_ms: decode, detect, align, embed (waiting for a batch included) and total. digest: SHA-256 (hex)
+    of the photo's bytes.
+    """
+
+    width: int
+    height: int
+    faces: tuple[AnalysedFace, ...]
+    timing_ms: dict[str, float]
+    digest: str
+
+
+@dataclass(frozen=True)
+class _Found:
+    photo: Photo
+    faces: list[tuple[Face, Assessment, NDArray[np.uint8] | None]]
+    timing: dict[str, float]
+    digest: str
+    started: float
+
+
+class Analyser:
+    """Owns both networks. Photos are decoded, searched and aligned in a bounded pool; crops share batches."""
+
+    def __init__(
+        self,
+        recogniser: OpenVinoEngine,
+        detector: OpenVinoEngine,
+        limits: ImageLimits,
+        *,
+        workers: int,
+        waiting: int,
+        score_threshold: float,
+    ) -> None:
+        self.metadata: Metadata = recogniser.metadata
+        self.embedding_size = _embedding_size(recogniser.metadata)
+        self.model_id = checkpoint.model_id(recogniser.metadata)
+        self.detector_id = checkpoint.model_id(detector.metadata)
+        self._recogniser = recogniser
+        self._detector = detector
+        self._limits = limits
+        self._score_threshold = score_threshold
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
+        self._places = threading.BoundedSemaphore(workers + waiting)
+        forward = in_buckets(recogniser)
+        self._batcher = Batcher(lambda crops: embed(crops, forward, self.metadata.flip_average))
+
+    @classmethod
+    def open(
+        cls,
+        recogniser: Path,
+        detector: Path,
+        cache_dir: Path,
+        limits: ImageLimits,
+        *,
+        threads: int = 1,
+        waiting: int = 64,
+        score_threshold: float = SCORE_THRESHOLD,
+    ) -> Self:
+        """Load both checkpoints and prove their engines against the probes: seconds, more on a cold cache.
+
+        threads: cores for each network, and photos worked on at once; waiting: photos that may wait.
+        Raises CheckpointError, EngineError, ProbeMismatch, UnknownArchitecture.
+        """
+        options = EngineOptions(threads=threads)
+        return cls(
+            OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, options),
+            OpenVinoEngine.open(_read(detector, "detection"), cache_dir, replace(options, parallel=threads)),
+            limits,
+            workers=threads,
+            waiting=waiting,
+            score_threshold=score_threshold,
+        )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the recogniser's cosines mean; None for a checkpoint that was never calibrated."""
+        return self.metadata.calibration
+
+    async def detect(self, data: bytes, max_faces: int) -> AnalysedPhoto:
+        """The `max_faces` best faces of a photo, without embeddings. Raises ImageError, Overloaded."""
+        return _photo(await self._find(data, max_faces))
+
+    async def analyse(self, data: bytes, max_faces: int) -> AnalysedPhoto:
+        """The `max_faces` best faces of a photo, with embeddings. Raises ImageError, Overloaded."""
+        found = await self._find(data, max_faces)
+        crops = [crop for _, _, crop in found.faces if crop is not None]
+        if not crops:
+            return _photo(found)
+        with _timed(found.timing, "embed"):
+            embeddings = await asyncio.wrap_future(self._batcher.submit(np.stack(crops)))
+        rows = iter(embeddings)
+        return _photo(found, [None if crop is None else next(rows) for _, _, crop in found.faces])
+
+    def check(self) -> None:
+        """Run both networks on their probes once more. Raises ProbeMismatch."""
+        self._recogniser.check()
+        self._detector.check()
+
+    def close(self) -> None:
+        """Finish what has begun, refuse what comes."""
+        self._pool.shutdown(cancel_futures=True)
+        self._batcher.close()
+
+    async def _find(self, data: bytes, max_faces: int) -> _Found:
+        return await asyncio.wrap_future(self._submit(lambda: self._look(data, max_faces)))
+
+    def _submit(self, work: Callable[[], _Found]) -> Future[_Found]:
+        if not self._places.acquire(blocking=False):
+            raise Overloaded("too many photos wait already; try again")
+        try:
+            future = self._pool.submit(work)
+        except RuntimeError as error:
+            self._places.release()
+            raise Overloaded("the service is shutting down") from error
+        future.add_done_callback(lambda _: self._places.release())
+        return future
+
+    def _look(self, data: bytes, max_faces: int) -> _Found:
+        """Decode, detect, align and judge one photo, in a thread of the pool."""
+        started = time.perf_counter()
+        timing: dict[str, float] = {}
+        with _timed(timing, "decode"):
+            photo = decode(data, self._limits, _ENOUGH_TO_DETECT)
+        with _timed(timing, "detect"):
+            found = find_faces(photo.pixels, self._detector, score_threshold=self._score_threshold)
+            faces = sorted(found, key=_prominence, reverse=True)[:max_faces]
+        if any(_wants_more_pixels(photo, face) for face in faces):
+            with _timed(timing, "decode"):
+                faces = [_rescaled(face, photo.scale) for face in faces]
+                photo = decode(data, self._limits)
+        with _timed(timing, "align"):
+            judged = [_judge(photo, face) for face in faces]
+        return _Found(photo, judged, timing, hashlib.sha256(data).hexdigest(), started)
+
+
+def _read(path: Path, task: str) -> checkpoint.Checkpoint:
+    loaded = checkpoint.read(path)
+    if loaded.metadata.task != task:
+        raise CheckpointError(f"{path.name}: a checkpoint for {loaded.metadata.task}, but {task} is needed")
+    return loaded
+
+
+def _embedding_size(metadata: Metadata) -> int:
+    if metadata.embedding_size is None:
+        raise CheckpointError(f"{checkpoint.model_id(metadata)}: its metadata names no embedding size")
+    return metadata.embedding_size
+
+
+def _prominence(face: Face) -> float:
+    return face.score * face.box[2] * face.box[3]
+
+
+def _wants_more_pixels(photo: Photo, face: Face) -> bool:
+    """Whether a photo decoded at a reduced size has fewer pixels on the face than the crop."""
+    return photo.scale != (1.0, 1.0) and min(face.box[2:]) < SIZE
+
+
+def _rescaled(face: Face, scale: tuple[float, float]) -> Face:
+    if scale == (1.0, 1.0):
+        return face
+    x, y, width, height = face.box
+    box = (x * scale[0], y * scale[1], width * scale[0], height * scale[1])
+    return replace(face, box=box, landmarks=face.landmarks * np.array(scale, dtype=np.float32))
+
+
+def _judge(photo: Photo, face: Face) -> tuple[Face, Assessment, NDArray[np.uint8] | None]:
+    """Align a face (in decoded pixels) and assess it; the face returned is in pixels of the whole photo."""
+    whole = _rescaled(face, photo.scale)
+    try:
+        crop = align(photo.pixels, face.landmarks)
+        return whole, assess(measure(whole, crop)), crop
+    except DegenerateLandmarks:
+        return whole, Assessment(0.0, ("low_quality",)), None
+
+
+def _photo(found: _Found, embeddings: list[NDArray[np.float32] | None] | None = None) -> AnalysedPhoto:
+    embeddings = embeddings or [None] * len(found.faces)
+    faces = tuple(
+        AnalysedFace(face, assessment.quality, assessment.reasons, embedding)
+        for (face, assessment, _), embedding in zip(found.faces, embeddings, strict=True)
+    )
+    timing = {**found.timing, "total": (time.perf_counter() - found.started) * 1e3}
+    rounded = {stage: round(milliseconds, 2) for stage, milliseconds in timing.items()}
+    return AnalysedPhoto(found.photo.width, found.photo.height, faces, rounded, found.digest)
+
+
+@contextmanager
+def _timed(timing: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the block's milliseconds to `timing[stage]`."""
+    started = time.perf_counter()
+    yield
+    timing[stage] = timing.get(stage, 0.0) + (time.perf_counter() - started) * 1e3

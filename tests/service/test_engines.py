@@ -1,0 +1,257 @@
+"""The engine: the checkpoint's own numbers, a cache that heals, and no torch once it is warm."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models import checkpoint, probe
+from models.checkpoint import Checkpoint, InputSpec, Metadata
+from models.embedding import embed
+from models.network import instantiate, torch_forward, weights_of
+from models.registry import build
+from service.recognition.batching import Batcher, in_buckets
+from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.recognition.errors import EngineError, GraphMissing
+
+OPTIONS = EngineOptions(threads=1)
+
+
+def fresh_checkpoint(path: Path, metadata: Metadata) -> Checkpoint:
+    """A checkpoint with random weights and a true probe."""
+    torch.manual_seed(7)
+    network = build(metadata.architecture, **metadata.arguments).eval()
+    draft = checkpoint.write(path, weights_of(network), metadata)
+    spec = metadata.input
+    reference = probe.make(torch_forward(instantiate(draft)), spec.width, spec.height)
+    return checkpoint.write(path, draft.weights, metadata.model_copy(update={"probe": reference}))
+
+
+@pytest.fixture(scope="module")
+def recogniser(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    metadata = Metadata(
+        task="recognition",
+        name="small",
+        architecture="mobilefacenet",
+        arguments={"embedding_size": 128},
+        embedding_size=128,
+        flip_average=True,
+    )
+    return fresh_checkpoint(tmp_path_factory.mktemp("checkpoints") / "small.safetensors", metadata)
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    metadata = Metadata(
+        task="detection",
+        name="det",
+        architecture="centreface-fpn",
+        input=InputSpec(width=192, height=160, alignment=None),
+    )
+    return fresh_checkpoint(tmp_path_factory.mktemp("checkpoints") / "det.safetensors", metadata)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """These networks are too small for more; threads that spin for each other slow a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def warm(recogniser: Checkpoint, cache: Path, tmp_path: Path) -> Path:
+    """A cache of the test's own that holds the recogniser's graph."""
+    OpenVinoEngine.open(recogniser, cache, OPTIONS)
+    return shutil.copytree(cache, tmp_path / "cache", ignore=shutil.ignore_patterns("det-*"))
+
+
+@pytest.fixture
+def crops() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (21, 112, 112, 3), dtype=np.uint8)
+
+
+def graphs(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*/graph.xml"))
+
+
+def test_the_recogniser_gives_the_numbers_of_torch(recogniser: Checkpoint, cache: Path) -> None:
+    engine = OpenVinoEngine.open(recogniser, cache, OPTIONS)
+    planes = np.random.default_rng(0).uniform(-1, 1, (3, 3, 112, 112)).astype(np.float32)
+
+    (ours,), (reference,) = engine(planes), torch_forward(instantiate(recogniser))(planes)
+
+    assert ours.dtype == np.float32
+    assert np.abs(ours - reference).max() < 1e-3 * np.abs(reference).max()
+    assert engine.check() < 1e-4
+
+
+def test_the_detector_takes_photos_of_every_shape(detector: Checkpoint, cache: Path) -> None:
+    engine = OpenVinoEngine.open(detector, cache, OPTIONS)
+    reference = torch_forward(instantiate(detector))
+    for height, width in ((160, 192), (96, 320), (320, 96), (160, 192)):
+        planes = np.random.default_rng(0).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
+        for ours, theirs in zip(engine(planes), reference(planes), strict=True):
+            assert ours.shape == theirs.shape
+            assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
+
+
+def test_a_batched_embedding_equals_the_unbatched_one(
+    recogniser: Checkpoint, cache: Path, crops: np.ndarray
+) -> None:
+    engine = OpenVinoEngine.open(recogniser, cache, OPTIONS)
+    forward = in_buckets(engine)
+    batcher = Batcher(lambda rows: embed(rows, forward, flip_average=True))
+    jobs = [crops[:1], crops[1:4], crops[4:15], crops[15:]]
+
+    together = np.concatenate([future.result(30) for future in [batcher.submit(job) for job in jobs]])
+    batcher.close()
+    alone = np.concatenate([embed(crop[None], engine, flip_average=True) for crop in crops])
+
+    assert np.abs(together - alone).max() < 2e-6
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+def test_threads_share_one_engine_without_mixing_their_results(detector: Checkpoint, cache: Path) -> None:
+    engine = OpenVinoEngine.open(detector, cache, EngineOptions(threads=2, parallel=2))
+    inputs = [np.full((1, 3, 32 * n, 64), n / 8, dtype=np.float32) for n in range(1, 7)]
+    expected = [engine(planes)[0] for planes in inputs]
+    wrong: list[int] = []
+
+    def ask(n: int) -> None:
+        for _ in range(5):
+            if not np.allclose(engine(inputs[n])[0], expected[n], atol=1e-4):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert not wrong
+
+
+def test_the_graph_is_exported_once(recogniser: Checkpoint, warm: Path) -> None:
+    (graph,) = graphs(warm)
+    written = graph.stat().st_mtime_ns
+    OpenVinoEngine.open(recogniser, warm, OPTIONS)
+
+    assert graphs(warm) == [graph]
+    assert graph.stat().st_mtime_ns == written
+    assert [entry.name for entry in warm.iterdir()] == [graph.parent.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b"<net"])
+def test_a_damaged_graph_is_derived_anew(recogniser: Checkpoint, warm: Path, damage: bytes) -> None:
+    (graph,) = graphs(warm)
+    graph.write_bytes(damage)
+
+    assert OpenVinoEngine.open(recogniser, warm, OPTIONS).check() < 1e-4
+    assert graphs(warm) == [graph]
+
+
+def test_a_graph_of_other_weights_is_caught_by_the_probe(recogniser: Checkpoint, warm: Path) -> None:
+    (graph,) = graphs(warm)
+    weights = np.fromfile(graph.with_suffix(".bin"), dtype=np.float32)
+    weights[:20_000] += 0.5
+    graph.with_suffix(".bin").unlink()
+    weights.tofile(graph.with_suffix(".bin"))
+
+    with pytest.raises(probe.ProbeMismatch):
+        OpenVinoEngine.open(recogniser, warm, OPTIONS)
+
+
+def test_a_checkpoint_without_a_probe_is_refused(recogniser: Checkpoint, cache: Path) -> None:
+    unproven = Checkpoint(recogniser.metadata.model_copy(update={"probe": None}), recogniser.weights)
+    with pytest.raises(EngineError, match="no probe"):
+        OpenVinoEngine.open(unproven, cache, OPTIONS)
+
+
+_OPEN = """
+import sys
+from pathlib import Path
+from models import checkpoint
+from service.recognition.engines import EngineOptions, OpenVinoEngine
+OpenVinoEngine.open(checkpoint.read(Path(sys.argv[1])), Path(sys.argv[2]), EngineOptions())
+"""
+
+
+def test_two_processes_may_export_at_once(recogniser: Checkpoint, tmp_path: Path) -> None:
+    path, cache = tmp_path / "small.safetensors", tmp_path / "cache"
+    checkpoint.write(path, recogniser.weights, recogniser.metadata)
+    command = [sys.executable, "-c", _OPEN, str(path), str(cache)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    processes = [subprocess.Popen(command, env=environment) for _ in range(2)]
+
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert len(graphs(cache)) == len(list(cache.iterdir())) == 1
+
+
+# Runs with an import hook that makes torch as absent as if it had never been installed.
+_WITHOUT_TORCH = """
+import importlib.abc, sys
+from pathlib import Path
+class NoTorch(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, NoTorch())
+from models import checkpoint
+from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.recognition.errors import GraphMissing
+try:
+    OpenVinoEngine.open(checkpoint.read(Path(sys.argv[1])), Path(sys.argv[2]), EngineOptions())
+except GraphMissing as error:
+    print("missing:", error)
+else:
+    print("ran, torch imported:", "torch" in sys.modules)
+"""
+
+
+def without_torch(path: Path, cache: Path) -> str:
+    command = [sys.executable, "-c", _WITHOUT_TORCH, str(path), str(cache)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_a_warm_cache_needs_no_torch(recogniser: Checkpoint, warm: Path) -> None:
+    path = warm.parent / "small.safetensors"
+    checkpoint.write(path, recogniser.weights, recogniser.metadata)
+
+    assert without_torch(path, warm).strip() == "ran, torch imported: False"
+
+
+def test_a_cold_cache_without_torch_names_the_remedy(recogniser: Checkpoint, tmp_path: Path) -> None:
+    path = tmp_path / "small.safetensors"
+    checkpoint.write(path, recogniser.weights, recogniser.metadata)
+    answer = without_torch(path, tmp_path / "cache")
+
+    assert answer.startswith("missing:")
+    assert "pip install" in answer
+    assert issubclass(GraphMissing, EngineError)
+
+
+def test_a_read_only_cache_that_is_warm_serves(recogniser: Checkpoint, warm: Path) -> None:
+    before = sorted(warm.rglob("*"))
+    warm.chmod(0o500)
+    try:
+        OpenVinoEngine.open(recogniser, warm, OPTIONS)
+    finally:
+        warm.chmod(0o700)
+
+    assert sorted(warm.rglob("*")) == before
