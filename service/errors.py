@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -24,8 +23,6 @@ from service.gallery.errors import (
 )
 from service.recognition.errors import ImageError, Overloaded
 
-logger = logging.getLogger(__name__)
-
 _GALLERY_STATUS: Mapping[type[GalleryError], int] = {
     CollectionNotFound: 404,
     SubjectNotFound: 404,
@@ -35,6 +32,8 @@ _GALLERY_STATUS: Mapping[type[GalleryError], int] = {
     InvalidCursor: 400,
     InvalidEmbedding: 400,
 }
+ID_RULE = "an id has 1 to 128 characters of letters, digits, `._-` and space"
+_IDENTIFIERS = ("collection", "subject")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -102,15 +101,17 @@ def install_handlers(app: FastAPI) -> None:
         return problem_response(Problem(error.status, error.code, str(error), headers))
 
 
-def invalid_request(errors: Any) -> Problem:
+def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:
     """The problem for a request that pydantic refused: names the fields, repeats no value."""
-    fields = [
-        {"field": ".".join(str(part) for part in error["loc"]), "detail": str(error["msg"])}
-        for error in errors
-    ]
-    detail = f"{fields[0]['field']}: {fields[0]['detail']}"
-    code = "invalid_id" if any(error["loc"][-1] in _IDENTIFIERS for error in errors) else "invalid_request"
-    return Problem(400, code, detail, errors=fields)
+    fields = [_field(error) for error in errors]
+    identifiers = any(field["field"].rpartition(".")[2] in _IDENTIFIERS for field in fields)
+    code = "invalid_id" if identifiers else "invalid_request"
+    return Problem(400, code, f"{fields[0]['field']}: {fields[0]['detail']}", errors=fields)
 
 
-_IDENTIFIERS = ("collection", "subject_id", "collection_id")
+def _field(error: Mapping[str, Any]) -> dict[str, str]:
+    name = ".".join(str(part) for part in error["loc"])
+    misspelt = (
+        error["loc"] and error["loc"][-1] in _IDENTIFIERS and error["type"] == "string_pattern_mismatch"
+    )
+    return {"field": name, "detail": ID_RULE if misspelt else str(error["msg"])}

@@ -65,6 +65,8 @@ def serve(**options: Any) -> None:
     Every option, and some more, may also be given as an environment variable FACEMARGIN_NAME.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("alembic", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:

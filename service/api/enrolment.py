@@ -33,7 +33,7 @@ router = APIRouter(
     prefix="/v1/collections/{collection}/subjects/{subject}/faces", tags=["gallery"], dependencies=[MayRead]
 )
 FacePath = Annotated[
-    str, Path(pattern=r"^[0-9A-Za-z-]{1,64}\z", description="As it was answered on enrolment.")
+    str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="As it was answered on enrolment.")
 ]
 _REFUSALS = {
     "no_face": "no face was found",

@@ -10,7 +10,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import Problem, problem_response, unexpected
+from service.errors import ID_RULE, Problem, problem_response, unexpected
 
 logger = logging.getLogger(__name__)
 
@@ -105,8 +105,7 @@ class SlashInIdentifier:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if scope["type"] == "http" and b"%2f" in scope.get("raw_path", b"").lower():
-            detail = "an id has 1 to 128 characters of letters, digits, `._-` and space; a slash is none"
-            await problem_response(Problem(400, "invalid_id", detail))(scope, receive, send)
+            await problem_response(Problem(400, "invalid_id", ID_RULE))(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

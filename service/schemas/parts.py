@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 Identifier = Annotated[
     str,
     Field(
-        pattern=r"^[A-Za-z0-9._\- ]{1,128}\z",
+        pattern=r"^[A-Za-z0-9._\- ]{1,128}$",
         description="1 to 128 characters of letters, digits, `._-` and space.",
         examples=["ada.lovelace"],
     ),
