@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from models.layers.depthwise import depthwise
 from models.registry import register
 
 Activation = Literal["prelu", "relu"]
@@ -15,11 +16,12 @@ Activation = Literal["prelu", "relu"]
 _STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 
 
-def _convolution(
-    inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0, groups: int = 1
-) -> list[nn.Module]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
-    return [convolution, nn.BatchNorm2d(outputs)]
+def _convolution(inputs: int, outputs: int, kernel: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs)]
+
+
+def _depthwise(channels: int, kernel: int, *, stride: int = 1, padding: int = 0) -> list[nn.Module]:
+    return [depthwise(channels, kernel, stride=stride, padding=padding), nn.BatchNorm2d(channels)]
 
 
 def _activation(name: Activation, channels: int) -> nn.Module:
@@ -41,7 +43,7 @@ class Bottleneck(nn.Module):
         self.layers = nn.Sequential(
             *_convolution(inputs, inner, 1),
             _activation(activation, inner),
-            *_convolution(inner, inner, 3, stride=stride, padding=1, groups=inner),
+            *_depthwise(inner, 3, stride=stride, padding=1),
             _activation(activation, inner),
             *_convolution(inner, outputs, 1),
         )
@@ -65,7 +67,7 @@ class MobileFaceNet(nn.Module):
         layers = [
             *_convolution(3, 64, 3, stride=2, padding=1),
             _activation(activation, 64),
-            *_convolution(64, 64, 3, padding=1, groups=64),
+            *_depthwise(64, 3, padding=1),
             _activation(activation, 64),
         ]
         channels = 64
@@ -75,7 +77,7 @@ class MobileFaceNet(nn.Module):
                 channels = outputs
         layers += [*_convolution(channels, 512, 1), _activation(activation, 512)]
         self.features = nn.Sequential(*layers)
-        self.pool = nn.Sequential(*_convolution(512, 512, 7, groups=512))  # GDC: one weight a position
+        self.pool = nn.Sequential(*_depthwise(512, 7))  # GDC: one weight a position
         self.embedding = nn.Linear(512, embedding_size, bias=False)
         self.normalisation = nn.BatchNorm1d(embedding_size)
         self.apply(_initialise)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.layers.depthwise import depthwise
+
 
 class SeparableBlock(nn.Module):
     """3x3 depthwise, then 1x1 pointwise convolution, each with batch norm and ReLU (MobileNet, 2017).
@@ -14,9 +16,7 @@ class SeparableBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(
-            inputs, inputs, 3, stride, padding=dilation, dilation=dilation, groups=inputs, bias=False
-        )
+        self.depthwise = depthwise(inputs, 3, stride=stride, padding=dilation, dilation=dilation)
         self.depthwise_norm = nn.BatchNorm2d(inputs)
         self.pointwise = nn.Conv2d(inputs, outputs, 1, bias=False)
         self.pointwise_norm = nn.BatchNorm2d(outputs)
