@@ -318,9 +318,9 @@ class GalleryStore:
             "subject_key": subject_key,
             "embedding": face.embedding.astype("<f4").tobytes(),
             "model_id": self._model_id,
-            "quality": face.quality,
-            "detection_score": face.detection_score,
-            "box": list(face.box),
+            "quality": float(face.quality),
+            "detection_score": float(face.detection_score),
+            "box": [float(value) for value in face.box],
             "source_digest": face.source_digest,
             "created_at": datetime.now(UTC),
         }

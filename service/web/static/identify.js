@@ -28,8 +28,8 @@ export function startIdentify() {
     slot.mark(answer.faces.map((face, number) => ({
       box: face.box,
       tone: face.decision === "known" ? "yes" : "plain",
-      label: face.candidates[0]?.name ?? (answer.faces.length > 1 ? `${number + 1} unknown` : "unknown"),
-    })).reverse());
+      label: face.candidates[0]?.name ?? (answer.faces.length > 1 ? `${number + 1}` : "unknown"),
+    })).sort((one, other) => (one.tone === "yes") - (other.tone === "yes")));
     const known = answer.faces.filter((face) => face.decision === "known").length;
     const faces = answer.faces.length === 1 ? "1 face" : `${answer.faces.length} faces`;
     const people = answer.subjects === 1 ? "1 person" : `${answer.subjects} people`;

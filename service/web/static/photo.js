@@ -55,22 +55,23 @@ export class PhotoSlot {
 }
 
 const TONES = { yes: "#27c08a", no: "#ff6b4d", plain: "#ffffff" };
+const SIZE = 11; // of a label, in 1/400 of the photo's longer side
 
 function drawBox(pen, box, scale, tone, label) {
   // The canvas is shown smaller than it is, so lines are drawn in proportion to it.
   const unit = Math.max(pen.canvas.width, pen.canvas.height) / 400;
   const [x, y, width, height] = [box.x, box.y, box.width, box.height].map((value) => value * scale);
-  pen.lineWidth = 4.4 * unit / 2;
+  pen.lineWidth = 3.6 * unit;
   pen.strokeStyle = "rgb(0 0 0 / 45%)";
   pen.strokeRect(x, y, width, height);
-  pen.lineWidth = 2.4 * unit / 2;
+  pen.lineWidth = 2 * unit;
   pen.strokeStyle = TONES[tone];
   pen.strokeRect(x, y, width, height);
   if (!label) return;
-  pen.font = `600 ${13 * unit}px system-ui, sans-serif`;
-  const padding = 4 * unit;
+  pen.font = `600 ${SIZE * unit}px system-ui, sans-serif`;
+  const padding = 3.5 * unit;
   const wide = pen.measureText(label).width + 2 * padding;
-  const tall = 13 * unit + 2 * padding;
+  const tall = SIZE * unit + 2 * padding;
   const left = Math.max(0, Math.min(x, pen.canvas.width - wide));
   const top = y - tall > 0 ? y - tall : Math.min(y + height, pen.canvas.height - tall);
   pen.fillStyle = TONES[tone];
