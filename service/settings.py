@@ -20,6 +20,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
     data_dir: Path = Field(Path("data"), description="Folder of the database and of the compiled networks.")
+    cache_dir: Path = Field(
+        default_factory=lambda given: given["data_dir"] / "cache",
+        description="Folder of the compiled networks, which may be read-only once they are there.",
+    )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL of the gallery; by default SQLite in the data folder."
     )
@@ -54,8 +58,3 @@ class Settings(BaseSettings):
     def gallery_url(self) -> str:
         """The database to open."""
         return self.database_url or f"sqlite:///{(self.data_dir / 'facemargin.db').absolute()}"
-
-    @property
-    def cache_dir(self) -> Path:
-        """Where compiled networks are kept; everything in it can be derived again."""
-        return self.data_dir / "cache"
