@@ -1,0 +1,182 @@
+"""Measuring a face detector: average precision by face size, landmark error, false positives."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import checkpoint as checkpoints
+from models.detector.decode import overlaps
+from models.detector.find import SCORE_THRESHOLD, find_faces
+from models.faces import Face
+from models.network import instantiate, torch_forward
+from models.registry import UnknownArchitecture
+from training.evaluation import machine
+from training.evaluation.embeddings import EvaluationError, read_photo
+from training.evaluation.peers import PeerError, Yunet
+
+OVERLAP = 0.5
+SMALLEST_FACES = (16, 32)  # pixels, the root of the box area
+LOWEST_SCORE = 0.02  # where the precision-recall curve ends
+ERRORS = (checkpoints.CheckpointError, UnknownArchitecture, EvaluationError, PeerError)
+
+Finder = Callable[[NDArray[np.uint8], float], list[Face]]
+"""A detector: (H, W, 3) uint8 RGB and a score threshold in, faces best first out."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labelled faces of one photo: boxes (N, 4) x, y, width, height; landmarks (N, 5, 2), NaN unknown."""
+
+    image: str
+    boxes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+
+
+def evaluate_detection(
+    images: Path,
+    labels: Path,
+    *,
+    checkpoint: Path,
+    peers: Sequence[Path] = (),
+    last: int | None = None,
+) -> dict[str, Any]:
+    """Measure a detector, and YuNet peers next to it, on the same photos.
+
+    labels: JSON with one row a face, its "image" a path below `images`. last: only so many photos, the
+    last ones by name (what training holds out). Raises one of ERRORS.
+    """
+    photos = read_labels(labels)[-last if last else 0 :]
+    loaded = checkpoints.read(checkpoint)
+    if loaded.metadata.task != "detection":
+        raise EvaluationError(f"{checkpoint}: not a detector (task {loaded.metadata.task})")
+    forward = torch_forward(instantiate(loaded))
+    document = measure(images, photos, lambda image, score: find_faces(image, forward, score_threshold=score))
+    document |= {"model": loaded.model_id, "images": len(photos), "machine": machine.describe()}
+    opened = [Yunet(path) for path in peers]
+    if opened:
+        document["peer"] = {peer.name: measure(images, photos, peer_finder(peer)) for peer in opened}
+    return document
+
+
+def peer_finder(peer: Yunet) -> Finder:
+    """YuNet as a Finder, at the photo's own resolution up to 640 pixels, as it is meant to be used."""
+    return lambda image, score: peer.find(image, score_threshold=score)
+
+
+def read_labels(path: Path) -> list[Labels]:
+    """Photos of a label file, sorted by name. Raises EvaluationError."""
+    unknown = [[float("nan")] * 2] * 5
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    try:
+        for row in json.loads(path.read_text()):
+            rows[row["image"]].append(row)
+        return [
+            Labels(
+                image,
+                np.array([row["box"] for row in faces], np.float32).reshape(-1, 4),
+                np.array([row.get("landmarks", unknown) for row in faces], np.float32).reshape(-1, 5, 2),
+            )
+            for image, faces in sorted(rows.items())
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise EvaluationError(
+            f"{path}: not a list of faces with 'image', 'box' and perhaps 'landmarks' ({error!r})"
+        ) from error
+
+
+def measure(images: Path, photos: Sequence[Labels], find: Finder) -> dict[str, Any]:
+    """ap50 by smallest face; median landmark_error in inter-ocular distances (None without landmarks);
+    faces: labelled, of at least the smallest size; false_positives_per_image at the default threshold."""
+    found = [find(read_photo(images / photo.image), LOWEST_SCORE) for photo in photos]
+    paired = list(zip(found, photos, strict=True))
+    errors = [error for faces, photo in paired for error in landmark_errors(faces, photo)]
+    wrong = sum(false_positives(faces, photo, SMALLEST_FACES[0]) for faces, photo in paired)
+    return {
+        "ap50": {str(least): average_precision(paired, least) for least in SMALLEST_FACES},
+        "landmark_error": float(np.median(errors)) if errors else None,
+        "faces": int(sum((sides(photo.boxes) >= SMALLEST_FACES[0]).sum() for photo in photos)),
+        "false_positives_per_image": wrong / max(len(photos), 1),
+    }
+
+
+def sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, 4) -> (N,): the root of the area, a size that does not depend on the aspect."""
+    side: NDArray[np.float32] = np.sqrt(boxes[:, 2] * boxes[:, 3])
+    return side
+
+
+def average_precision(paired: Sequence[tuple[Sequence[Face], Labels]], least: float) -> float:
+    """Area under the precision-recall curve (all points, precision made monotone) at IoU 0.5.
+
+    Faces smaller than `least` are neither wanted nor wrong: a detection on one does not count. One that
+    fits no label at all is wrong, however small it is. 0 where no face is wanted or found.
+    """
+    scores: list[float] = []
+    correct: list[bool] = []
+    wanted = 0
+    for faces, photo in paired:
+        large = sides(photo.boxes) >= least
+        wanted += int(large.sum())
+        for face, label in zip(faces, assign(faces, photo.boxes, large), strict=True):
+            if label is None or large[label]:
+                scores.append(face.score)
+                correct.append(label is not None)
+    if not wanted or not scores:
+        return 0.0
+    hits = np.cumsum(np.array(correct)[np.argsort(-np.array(scores), kind="stable")])
+    precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
+    gained = np.diff(np.concatenate([[0.0], hits / wanted]))
+    return float((precision * gained).sum())
+
+
+def assign(
+    faces: Sequence[Face], boxes: NDArray[np.float32], wanted: NDArray[np.bool_]
+) -> list[int | None]:
+    """The label of each face (best first), or None: its best free one with IoU >= 0.5, wanted ones first.
+
+    A label is taken by one face only; an unwanted one may be shared, since it counts for nothing.
+    """
+    free = np.ones(len(boxes), bool)
+    labels: list[int | None] = []
+    for face in faces:
+        overlap = overlaps(np.asarray(face.box, np.float32), boxes) * free
+        fits = overlap >= OVERLAP
+        candidates = np.flatnonzero(fits & wanted) if (fits & wanted).any() else np.flatnonzero(fits)
+        if len(candidates):
+            label = int(candidates[overlap[candidates].argmax()])
+            free[label] = not wanted[label]
+            labels.append(label)
+        else:
+            labels.append(None)
+    return labels
+
+
+def landmark_errors(faces: Sequence[Face], photo: Labels) -> list[float]:
+    """Mean distance of the five points over the labelled inter-ocular distance, for each found face."""
+    confident = [face for face in faces if face.score >= SCORE_THRESHOLD]
+    everyone = np.ones(len(photo.boxes), bool)
+    errors = []
+    for face, label in zip(confident, assign(confident, photo.boxes, everyone), strict=True):
+        if label is not None and np.isfinite(photo.landmarks[label]).all():
+            truth = photo.landmarks[label]
+            distances = np.linalg.norm(face.landmarks - truth, axis=1)
+            errors.append(float(distances.mean() / max(np.linalg.norm(truth[0] - truth[1]), 1e-6)))
+    return errors
+
+
+def false_positives(faces: Sequence[Face], photo: Labels, least: float) -> int:
+    """Detections at the default threshold, of at least `least` pixels, that fit no labelled face."""
+    confident = [
+        face
+        for face in faces
+        if face.score >= SCORE_THRESHOLD and np.sqrt(face.box[2] * face.box[3]) >= least
+    ]
+    return assign(confident, photo.boxes, np.ones(len(photo.boxes), bool)).count(None)
