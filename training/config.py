@@ -1,0 +1,92 @@
+"""The training program's one settings object. Unknown keys are errors; `key=value` overrides come last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from training.tasks.detection_config import DetectionConfig
+from training.tasks.recognition_config import RecognitionConfig
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file and the key."""
+
+
+class OptimiserConfig(BaseModel):
+    """SGD with Nesterov momentum, or AdamW."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(0.1, gt=0, description="peak, reached after warm-up")
+    weight_decay: float = Field(5e-4, ge=0, description="not applied to biases and normalisation")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD's momentum; AdamW's beta1")
+    warmup_steps: int = Field(200, ge=0, description="linear warm-up from zero")
+    final_ratio: float = Field(0.0, ge=0, le=1, description="the cosine's end, as a share of the peak")
+    clip_norm: float | None = Field(5.0, gt=0, description="largest gradient norm over all parameters")
+
+
+class TrainConfig(BaseModel):
+    """Everything a training run depends on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="of the run and of its checkpoint")
+    run_dir: Path = Field(Path("runs"), description="the run's folder is run_dir/name")
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(None, gt=0, description="CPU threads a process; default: torch's")
+    precision: Literal["fp32", "bf16"] = Field("bf16", description="autocast of the learner")
+    batch_size: int = Field(128, gt=0, description="a rank")
+    epochs: int = Field(20, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the exported network's moving average; 0: none")
+    log_every: int = Field(20, gt=0, description="steps between two lines of metrics.jsonl")
+    save_every: int = Field(500, gt=0, description="steps between two resume states")
+    optimiser: OptimiserConfig = OptimiserConfig()
+    task: Annotated[RecognitionConfig | DetectionConfig, Field(discriminator="kind")]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.run_dir / self.name
+
+
+def load(path: Path, overrides: tuple[str, ...] = ()) -> TrainConfig:
+    """Read a YAML recipe and apply `a.b=value` overrides (values are YAML). Raises ConfigError."""
+    try:
+        document = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of keys")
+    for override in overrides:
+        _apply(document, override)
+    try:
+        return TrainConfig.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    name, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r} is not of the form key=value")
+    *parents, last = name.split(".")
+    place: Any = document
+    for part in parents:
+        place = place[int(part)] if isinstance(place, list) and part.isdigit() else place.setdefault(part, {})
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"override {override!r}: {part} holds no keys")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: {error}") from error
+    if isinstance(place, list):
+        place[int(last)] = parsed
+    else:
+        place[last] = parsed

@@ -1,0 +1,1 @@
+"""Readers, samplers and augmentation. Images travel as uint8 until they are on the training device."""

@@ -1,0 +1,1 @@
+"""Heads: from embeddings and class centres to logits."""

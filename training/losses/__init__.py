@@ -1,0 +1,1 @@
+"""Objectives as pure functions: margins on cosines, softmax, distillation, detection."""

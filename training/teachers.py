@@ -1,0 +1,54 @@
+"""Teachers of distillation: who tells the student what an image's embedding should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.data.sources import DataError
+from training.evaluation.peers import OnnxRecogniser
+
+
+class Teacher(Protocol):
+    """Gives unit-length teacher embeddings for a batch."""
+
+    embedding_size: int
+
+    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
+        """views (B, 3, H, W) in [-1, 1] and index (B,) of the images in the data -> (B, T) float32."""
+        ...
+
+
+class OnnxTeacher:
+    """A network run on the very view the student sees (Beyer et al. 2022, arXiv:2106.05237: be consistent)."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._recogniser = OnnxRecogniser(path, threads)
+        self.embedding_size = self._recogniser.forward(np.zeros((1, 3, 112, 112), np.float32))[0].shape[1]
+
+    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
+        """Run the network; `index` is not needed."""
+        (raw,) = self._recogniser.forward(views.float().cpu().numpy())
+        return torch.nn.functional.normalize(torch.from_numpy(raw), dim=1).to(views.device)
+
+
+class StoredTeacher:
+    """Embeddings computed once, one an image, whatever the view."""
+
+    def __init__(self, path: Path, keys: list[str]) -> None:
+        with np.load(path) as stored:
+            names, embeddings = stored["key"], stored["embedding"]
+        # Stored keys are file names; the data's keys have no extension.
+        rows = {str(name).rsplit(".", 1)[0]: number for number, name in enumerate(names)}
+        if missing := [key for key in keys if key not in rows]:
+            raise DataError(f"{path}: no teacher embedding for {missing[0]!r} and {len(missing) - 1} more")
+        self._embeddings = torch.from_numpy(embeddings[[rows[key] for key in keys]].astype(np.float32))
+        self.embedding_size = self._embeddings.shape[1]
+
+    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
+        """Look up; the views are not needed."""
+        return torch.nn.functional.normalize(self._embeddings[index.cpu()], dim=1).to(views.device)
