@@ -47,11 +47,12 @@ def train(config: Path, overrides: tuple[str, ...]) -> None:
     On several GPUs or machines: torchrun --nproc-per-node=8 -m training train CONFIG
     """
     from training.config import ConfigError, load
+    from training.data.detection import DetectionDataError
     from training.data.sources import DataError
     from training.engine import LossNotFinite, run
     from training.evaluation.peers import PeerError
 
-    with _user_errors(ConfigError, DataError, LossNotFinite, PeerError):
+    with _user_errors(ConfigError, DataError, DetectionDataError, LossNotFinite, PeerError):
         folder = run(load(config, overrides))
     if os.environ.get("RANK", "0") == "0":
         click.echo(folder)
@@ -120,6 +121,40 @@ def verification(
         )
     _write_json(output, report)
     summary = {key: report[key] for key in ("accuracy_mean", "accuracy_std", "auc", "eer", "tar_at_fmr")}
+    click.echo(json.dumps(summary))
+
+
+@evaluate.command(
+    epilog="Example: facemargin evaluate detection --images photos --labels photos/wider-dev.json"
+    " --peer yunet.onnx --json wider.json"
+)
+@click.option("--images", type=_FOLDER, required=True, help="Folder that the labels' paths start from.")
+@click.option(
+    "--labels", type=_FILE, required=True, help="JSON, one row a face: image, box, perhaps landmarks."
+)
+@click.option("--checkpoint", type=_FILE, help="Detector; default: the shipped one.")
+@click.option("--peer", "peers", type=_FILE, multiple=True, help="YuNet as ONNX, measured alongside.")
+@click.option("--last", type=click.IntRange(1), help="Only so many photos, the last by name.")
+@click.option("--json", "output", type=_OUTPUT, required=True, help="Where the figures go.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
+def detection(
+    images: Path,
+    labels: Path,
+    checkpoint: Path | None,
+    peers: tuple[Path, ...],
+    last: int | None,
+    output: Path,
+    threads: int | None,
+) -> None:
+    """Average precision at IoU 0.5 by face size, landmark error, false positives per photo."""
+    from models.pretrained import DETECTOR
+    from training.evaluation.detection import ERRORS, evaluate_detection
+
+    _use_threads(threads)
+    with _user_errors(*ERRORS):
+        report = evaluate_detection(images, labels, checkpoint=checkpoint or DETECTOR, peers=peers, last=last)
+    _write_json(output, report)
+    summary = {key: report[key] for key in ("ap50", "landmark_error", "faces", "false_positives_per_image")}
     click.echo(json.dumps(summary))
 
 

@@ -70,7 +70,7 @@ def calibrate(vectors: NDArray[np.float32], identities: NDArray[np.int64], data:
     genuine, impostor = int(histogram.genuine.sum()), int(histogram.impostor.sum())
     if genuine < EXPECTED_ERRORS:
         raise CalibrationError(
-            f"{data}: {genuine} pairs of the same person, at least {EXPECTED_ERRORS} are needed"
+            f"{data}: too few pairs of the same person: {genuine}, at least {EXPECTED_ERRORS} are needed"
         )
     slope, intercept = fit_logistic(histogram)
     if slope <= 0:
@@ -100,7 +100,9 @@ def fmr_rows(impostor: NDArray[np.int64], data: str) -> list[CalibrationRow]:
     supported = [fmr for fmr in FMR_ROWS if fmr * total >= EXPECTED_ERRORS * (1 - 1e-9)]
     if len(supported) < 2:
         needed = round(EXPECTED_ERRORS / FMR_ROWS[1])
-        raise CalibrationError(f"{data}: {total} pairs of different people, at least {needed} are needed")
+        raise CalibrationError(
+            f"{data}: too few pairs of different people: {total}, at least {needed} are needed"
+        )
     # `accepted` falls from total to 0, so the first entry within the budget is the lowest such edge.
     return [
         CalibrationRow(fmr=fmr, threshold=float(edges[np.argmax(accepted <= fmr * total)]))

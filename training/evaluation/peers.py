@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
 from PIL import Image
 
+from models.detector.decode import distinct
 from models.embedding import embed
 from models.faces import Face
 
@@ -76,7 +77,9 @@ class OnnxRecogniser:
         The input is normalised as our networks' is, and turned into the peer's normalisation here.
         """
         if self._normalisation is Normalisation.IMAGENET:
-            images = ((images + 1) / 2 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION
+            images = (((images + 1) / 2 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION).astype(
+                np.float32, copy=False
+            )
         fixed = self._input.shape[0]
         portion = fixed if isinstance(fixed, int) else max(len(images), 1)
         outputs = []
@@ -119,7 +122,7 @@ class Yunet:
         outputs = dict(zip([o.name for o in self._session.get_outputs()], values, strict=True))
         height, width = fed.shape[2:]
         boxes, landmarks, scores = decode_yunet(outputs, height, width, score_threshold)
-        keep = suppress(boxes, scores, 0.3)
+        keep = distinct(boxes, scores, overlap_limit=0.3)
         return [
             Face(
                 tuple((boxes[i] / scale).tolist()),
@@ -161,23 +164,6 @@ def decode_yunet(
         landmarks.append((points + cells[:, None]) * stride)
         scores.append(score[kept])
     return np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores)
-
-
-def suppress(boxes: NDArray[np.float32], scores: NDArray[np.float32], limit: float) -> list[int]:
-    """Greedy non-maximum suppression: indices of the boxes kept, best first, no pair above IoU `limit`."""
-    order = np.argsort(-scores, kind="stable")
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-    areas = boxes[:, 2] * boxes[:, 3]
-    kept: list[int] = []
-    while len(order):
-        best, rest = order[0], order[1:]
-        kept.append(int(best))
-        shared = np.minimum(corners[best, 2:], corners[rest, 2:]) - np.maximum(
-            corners[best, :2], corners[rest, :2]
-        )
-        overlap = np.prod(np.clip(shared, 0, None), axis=1)
-        order = rest[overlap / (areas[best] + areas[rest] - overlap) <= limit]
-    return kept
 
 
 def open_peer(
