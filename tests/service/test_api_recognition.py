@@ -1,0 +1,121 @@
+"""Verify, detect and embed over HTTP, with real photos."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+
+def verify(client: TestClient, source: Path, target: Path, **query: float) -> dict[str, object]:
+    answer = client.post(
+        "/v1/verify", files={"source": source.read_bytes(), "target": target.read_bytes()}, params=query
+    )
+    assert answer.status_code == 200, answer.text
+    document: dict[str, object] = answer.json()
+    return document
+
+
+def test_two_photos_of_one_person_match(client: TestClient, demo: Path) -> None:
+    answer = verify(client, demo / "004_A.jpg", demo / "005_A.jpg")
+    assert answer["match"] is True
+    faces = answer["faces"]
+    assert isinstance(faces, list)
+    assert faces[0]["similarity"] == answer["similarity"]
+    assert {"probability", "threshold", "threshold_policy", "source_face", "model", "timing_ms"} <= answer.keys()
+
+
+def test_photos_of_two_people_do_not(client: TestClient, demo: Path) -> None:
+    assert verify(client, demo / "004_A.jpg", demo / "009_C.jpg")["match"] is False
+    assert verify(client, demo / "007_B.jpg", demo / "biden.jpg")["match"] is False
+
+
+def test_every_target_face_is_compared_most_similar_first(client: TestClient, demo: Path) -> None:
+    faces = verify(client, demo / "004_A.jpg", demo / "012_4.jpg")["faces"]
+    assert isinstance(faces, list)
+    similarities = [face["similarity"] for face in faces]
+    assert len(faces) >= 2
+    assert similarities == sorted(similarities, reverse=True)
+
+
+def test_a_stricter_rate_raises_the_threshold(client: TestClient, demo: Path) -> None:
+    loose = verify(client, demo / "004_A.jpg", demo / "005_A.jpg", far=0.1)["threshold"]
+    strict = verify(client, demo / "004_A.jpg", demo / "005_A.jpg", far=0.001)["threshold"]
+    assert isinstance(loose, float)
+    assert isinstance(strict, float)
+    assert strict > loose
+
+
+def test_a_photo_an_embedding_and_an_enrolled_face_compare_alike(client: TestClient, demo: Path) -> None:
+    source, target = ((demo / name).read_bytes() for name in ("004_A.jpg", "006_A.jpg"))
+    photo = base64.b64encode(source).decode()
+    as_list = client.post("/v1/embed", files={"image": target}).json()["faces"][0]["embedding"]
+    as_text = client.post("/v1/embed?encoding=base64", files={"image": target}).json()["faces"][0]["embedding"]
+    assert np.frombuffer(base64.b64decode(as_text), "<f4") == pytest.approx(as_list, abs=1e-6)
+    assert np.linalg.norm(as_list) == pytest.approx(1, abs=1e-5)
+    enrolled = client.post("/v1/collections/default/subjects/target/faces", files={"image": target}).json()
+    face_id = enrolled["indexed"][0]["face_id"]
+    try:
+        similarities = [
+            client.post("/v1/verify", json={"source": photo, "target": other}).json()["similarity"]
+            for other in (
+                base64.b64encode(target).decode(),
+                {"image": base64.b64encode(target).decode()},
+                {"embedding": as_list},
+                {"embedding": as_text},
+                {"face_id": face_id},
+            )
+        ]
+    finally:
+        client.delete("/v1/collections/default/subjects/target")
+    assert similarities == pytest.approx([similarities[0]] * 5, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("reference", "status", "code"),
+    [
+        ({"embedding": [1.0, 2.0]}, 400, "invalid_embedding"),
+        ({"embedding": [0.0] * 512}, 400, "invalid_embedding"),
+        ({"embedding": "AAAA"}, 400, "invalid_embedding"),
+        ({"embedding": "?"}, 400, "invalid_request"),
+        ({"face_id": "00000000-0000-0000-0000-000000000000"}, 404, "face_not_found"),
+        ({"face_id": "x", "embedding": [1.0]}, 400, "invalid_request"),
+        ({}, 400, "invalid_request"),
+    ],
+)
+def test_a_wrong_reference(client: TestClient, reference: dict[str, object], status: int, code: str) -> None:
+    answer = client.post("/v1/verify", json={"source": reference, "target": {"embedding": [1.0] * 512}})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_a_photo_without_a_face_cannot_be_verified(client: TestClient, demo: Path) -> None:
+    answer = client.post(
+        "/v1/verify",
+        files={"source": (demo / "017_0.jpg").read_bytes(), "target": (demo / "004_A.jpg").read_bytes()},
+    )
+    assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (422, "no_face", "source")
+
+
+def test_detect_finds_a_group_and_stops_where_asked(client: TestClient, demo: Path) -> None:
+    photo = (demo / "012_4.jpg").read_bytes()
+    answer = client.post("/v1/detect", files={"image": photo}).json()
+    assert len(answer["faces"]) == 4
+    for face in answer["faces"]:
+        assert 0 <= face["detection_score"] <= 1
+        assert 0 <= face["quality"] <= 1
+        assert len(face["landmarks"]) == 5
+        box = face["box"]
+        assert 0 <= box["x"] + box["width"] / 2 <= answer["width"]
+        assert 0 <= box["y"] + box["height"] / 2 <= answer["height"]
+    fewer = client.post("/v1/detect?max_faces=2", files={"image": photo}).json()["faces"]
+    assert fewer == answer["faces"][:2]
+
+
+def test_the_model_tells_its_calibration(client: TestClient) -> None:
+    model = client.get("/v1/model").json()
+    assert "@" in model["model"]
+    rates = [row["fmr"] for row in model["calibration"]["rows"]]
+    assert rates == sorted(rates, reverse=True)
