@@ -14,7 +14,7 @@ from fastapi.staticfiles import StaticFiles
 
 from service.api import collections, enrolment, faces, identify, subjects, system, verify
 from service.api.middleware import BodyLimit, RequestContext, SlashInIdentifier
-from service.errors import install_handlers
+from service.errors import DOCUMENTED, install_handlers
 from service.security.keys import KeyStore
 from service.settings import Settings
 from service.startup import Services, Startup
@@ -38,6 +38,7 @@ def create_app(settings: Settings, engine: sa.Engine, on_failure: Callable[[], N
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        responses=DOCUMENTED,
     )
     app.state.startup = startup
     app.state.keys = KeyStore(engine)

@@ -37,6 +37,22 @@ _IDENTIFIERS = ("collection", "subject")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+_DOCUMENT = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong with this request."},
+        "code": {"type": "string", "description": "What kind of problem it is; stable."},
+    },
+}
+_ANSWER = {"description": "A problem.", "content": {"application/problem+json": {"schema": _DOCUMENT}}}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {"4XX": _ANSWER, "5XX": _ANSWER}
+"""What OpenAPI says of every route's errors."""
+
+
 class Problem(HTTPException):
     """An error to tell the caller: HTTP status, stable code, what is wrong, and further members."""
 
@@ -111,7 +127,5 @@ def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:
 
 def _field(error: Mapping[str, Any]) -> dict[str, str]:
     name = ".".join(str(part) for part in error["loc"])
-    misspelt = (
-        error["loc"] and error["loc"][-1] in _IDENTIFIERS and error["type"] == "string_pattern_mismatch"
-    )
+    misspelt = error["loc"] and error["loc"][-1] in _IDENTIFIERS and error["type"] == "string_pattern_mismatch"
     return {"field": name, "detail": ID_RULE if misspelt else str(error["msg"])}

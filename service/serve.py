@@ -15,6 +15,7 @@ import click
 import sqlalchemy as sa
 import uvicorn
 from pydantic import ValidationError
+from pydantic_core import PydanticUndefined
 
 from service.app import create_app
 from service.gallery.database import open_engine
@@ -39,7 +40,9 @@ class _UserError(click.ClickException):
 def _option(name: str, **arguments: Any) -> Callable[[Any], Any]:
     """A command line option for a field of Settings, with its description and default."""
     field = Settings.model_fields[name]
-    default = "" if field.default is None else f"; default: {field.default}"
+    # A shipped checkpoint is shown by its name, not by where this installation keeps it.
+    shown = field.default.name if isinstance(field.default, Path) else field.default
+    default = "" if shown is None or shown is PydanticUndefined else f"; default: {shown}"
     text = f"{field.description} [FACEMARGIN_{name.upper()}{default}]"
     return click.option(f"--{name.replace('_', '-')}", help=text, **arguments)
 
@@ -55,6 +58,7 @@ Examples:
 @_option("host")
 @_option("port", type=int)
 @_option("data_dir", type=click.Path(path_type=Path))
+@_option("cache_dir", type=click.Path(path_type=Path))
 @_option("database_url")
 @_option("recogniser", type=click.Path(path_type=Path))
 @_option("detector", type=click.Path(path_type=Path))
@@ -140,9 +144,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise _Unusable(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host"
-        ) from error
+        raise _Unusable(f"cannot listen on {host}:{port}: {error.strerror}; choose another --port or --host") from error
     with listener:
         yield listener
 
@@ -159,9 +161,7 @@ def _first_key(settings: Settings, keys: KeyStore) -> str:
         logger.warning("FACEMARGIN_ADMIN_KEY is not used: this gallery has had its first key already")
         return "as made on the first start"
     if len(chosen) < _SHORT_KEY:
-        logger.warning(
-            "FACEMARGIN_ADMIN_KEY is short and may be guessed; use %d characters or more", _SHORT_KEY
-        )
+        logger.warning("FACEMARGIN_ADMIN_KEY is short and may be guessed; use %d characters or more", _SHORT_KEY)
     return "the one in FACEMARGIN_ADMIN_KEY"
 
 

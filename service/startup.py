@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,8 +26,26 @@ from service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_PROVED_FOR_SECONDS = 5.0
+
 OPERATOR_ERRORS = (CheckpointError, UnknownArchitecture, ProbeMismatch, EngineError, GalleryUnusable)
 """What the operator can put right; the message of each says how."""
+
+
+class Readiness:
+    """Proves the models by a real inference, at most every few seconds: anyone may ask, and it costs."""
+
+    def __init__(self, analyser: Analyser) -> None:
+        self._analyser = analyser
+        self._checking = threading.Lock()
+        self._proved_at = time.monotonic()  # opening the analyser has proved it
+
+    def check(self) -> None:
+        """Raises ProbeMismatch."""
+        with self._checking:
+            if time.monotonic() - self._proved_at > _PROVED_FOR_SECONDS:
+                self._analyser.check()
+                self._proved_at = time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class Services:
     analyser: Analyser
     gallery: Gallery
     matcher: Matcher
+    readiness: Readiness
 
     @classmethod
     def open(cls, settings: Settings, engine: sa.Engine) -> Services:
@@ -58,7 +78,7 @@ class Services:
             analyser.close()
             raise
         matcher = Matcher(analyser.calibration, settings.default_far, settings.default_fpir)
-        return cls(settings, analyser, gallery, matcher)
+        return cls(settings, analyser, gallery, matcher, Readiness(analyser))
 
     def close(self) -> None:
         """Finish what has begun."""
@@ -86,9 +106,7 @@ class Startup:
             self.failure = error
             self._on_failure()
             return
-        logger.info(
-            "ready after %.1f s with %s", time.perf_counter() - began, self.services.analyser.model_id
-        )
+        logger.info("ready after %.1f s with %s", time.perf_counter() - began, self.services.analyser.model_id)
 
     def close(self) -> None:
         """Close what was opened."""

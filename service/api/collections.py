@@ -25,9 +25,7 @@ CollectionPath = Annotated[Identifier, Path()]
 def list_collections(services: Loaded, query: Annotated[ListParameters, Query()]) -> CollectionList:
     """List collections."""
     page = services.gallery.store.list_collections(query.cursor, query.limit)
-    return CollectionList(
-        collections=[_answer(collection) for collection in page.items], next_cursor=page.next_cursor
-    )
+    return CollectionList(collections=[_answer(collection) for collection in page.items], next_cursor=page.next_cursor)
 
 
 @router.post("", status_code=201, dependencies=[MayAdminister])

@@ -27,9 +27,7 @@ def authenticated(
     keys: KeyStore = request.app.state.keys
     key = keys.authenticate(secret) if secret else None
     if key is None:
-        detail = (
-            "this API key is not known" if secret else "send an API key as X-API-Key or as a bearer token"
-        )
+        detail = "this API key is not known" if secret else "send an API key as X-API-Key or as a bearer token"
         raise Problem(401, "unauthenticated", detail, {"WWW-Authenticate": 'Bearer realm="facemargin"'})
     return key
 
@@ -63,7 +61,5 @@ def faces_limit(services: Services, requested: int | None) -> int:
     """How many faces to take from a photo. Raises Problem (400) beyond the server's limit."""
     most = services.settings.max_faces
     if requested is not None and requested > most:
-        raise Problem(
-            400, "invalid_request", f"max_faces: this server takes at most {most} faces from a photo"
-        )
+        raise Problem(400, "invalid_request", f"max_faces: this server takes at most {most} faces from a photo")
     return most if requested is None else requested

@@ -32,9 +32,7 @@ from service.startup import Services
 router = APIRouter(
     prefix="/v1/collections/{collection}/subjects/{subject}/faces", tags=["gallery"], dependencies=[MayRead]
 )
-FacePath = Annotated[
-    str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="As it was answered on enrolment.")
-]
+FacePath = Annotated[str, Path(pattern=r"^[0-9A-Za-z-]{1,64}$", description="As it was answered on enrolment.")]
 _REFUSALS = {
     "no_face": "no face was found",
     "multiple_faces": "the photo shows several faces; say which with `face_policy`",
@@ -42,9 +40,7 @@ _REFUSALS = {
 }
 
 
-@router.post(
-    "", status_code=201, dependencies=[MayEnrol], openapi_extra=form_or_json(EnrolBody, {"image": 20})
-)
+@router.post("", status_code=201, dependencies=[MayEnrol], openapi_extra=form_or_json(EnrolBody, {"image": 20}))
 async def enrol_faces(
     collection: CollectionPath,
     subject: SubjectPath,
@@ -63,10 +59,7 @@ async def enrol_faces(
     images = _images(upload, services.settings.max_images)
     most = services.settings.max_faces
     photos = await asyncio.gather(
-        *(
-            look(services.analyser.analyse, f"image[{number}]", data, most)
-            for number, data in enumerate(images)
-        )
+        *(look(services.analyser.analyse, f"image[{number}]", data, most) for number, data in enumerate(images))
     )
     selection = select_faces(photos, FacePolicy(parameters.face_policy))
     if not selection.accepted:
@@ -76,9 +69,7 @@ async def enrol_faces(
             _REFUSALS[selection.refusal],
             rejected=[face.model_dump() for face in _rejected(selection)],
         )
-    return await run_in_threadpool(
-        _enrol, services, collection, subject, selection, parameters.create_subject
-    )
+    return await run_in_threadpool(_enrol, services, collection, subject, selection, parameters.create_subject)
 
 
 @router.get("")
@@ -94,17 +85,13 @@ def list_faces(
 
 
 @router.get("/{face}")
-def get_face(
-    collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded
-) -> FaceAnswer:
+def get_face(collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded) -> FaceAnswer:
     """Get what is known of a face."""
     return _answer(services.gallery.store.face(collection, subject, face))
 
 
 @router.delete("/{face}", dependencies=[MayEnrol])
-def delete_face(
-    collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded
-) -> EraseReceipt:
+def delete_face(collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded) -> EraseReceipt:
     """Erase a face; its subject stays."""
     erased = services.gallery.erase_face(collection, subject, face)
     return EraseReceipt(

@@ -24,9 +24,7 @@ _FIELDS = {"image": 1}
 
 
 @router.post("/detect", openapi_extra=form_or_json(DetectBody, _FIELDS))
-async def detect(
-    request: Request, services: Loaded, query: Annotated[DetectParameters, Query()]
-) -> DetectAnswer:
+async def detect(request: Request, services: Loaded, query: Annotated[DetectParameters, Query()]) -> DetectAnswer:
     """Find faces: boxes, landmarks, quality."""
     upload = await read_upload(request, DetectBody, _FIELDS)
     parameters = merged(query, upload.document)
@@ -43,9 +41,7 @@ async def detect(
 
 
 @router.post("/embed", openapi_extra=form_or_json(EmbedBody, _FIELDS))
-async def embed(
-    request: Request, services: Loaded, query: Annotated[EmbedParameters, Query()]
-) -> EmbedAnswer:
+async def embed(request: Request, services: Loaded, query: Annotated[EmbedParameters, Query()]) -> EmbedAnswer:
     """Find faces and turn each into an embedding of unit length; one that fixes no crop is left out."""
     upload = await read_upload(request, EmbedBody, _FIELDS)
     parameters = merged(query, upload.document)

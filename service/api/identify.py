@@ -27,9 +27,7 @@ _FIELDS = {"image": 1}
 
 
 @router.post("/identify", openapi_extra=form_or_json(IdentifyBody, _FIELDS))
-async def identify(
-    request: Request, services: Loaded, query: Annotated[IdentifyParameters, Query()]
-) -> IdentifyAnswer:
+async def identify(request: Request, services: Loaded, query: Annotated[IdentifyParameters, Query()]) -> IdentifyAnswer:
     """Search a collection for every face of the photo."""
     upload = await read_upload(request, IdentifyBody, _FIELDS)
     parameters = merged(query, upload.document)
@@ -42,15 +40,11 @@ async def identify(
     queries = [face.embedding for face in photo.faces if face.embedding is not None]
     found = []
     if queries:
-        found = await run_in_threadpool(
-            gallery.search, parameters.collection, np.stack(queries), parameters.top_k
-        )
+        found = await run_in_threadpool(gallery.search, parameters.collection, np.stack(queries), parameters.top_k)
     rows = iter(found)
     return IdentifyAnswer(
         faces=[
-            _identified(
-                services, threshold.similarity, face, next(rows) if face.embedding is not None else []
-            )
+            _identified(services, threshold.similarity, face, next(rows) if face.embedding is not None else [])
             for face in photo.faces
         ],
         collection=parameters.collection,
@@ -78,6 +72,4 @@ def _identified(
         for candidate in ranked
         if candidate.similarity >= threshold
     ]
-    return IdentifiedFace(
-        **dict(detected(face)), decision="known" if candidates else "unknown", candidates=candidates
-    )
+    return IdentifiedFace(**dict(detected(face)), decision="known" if candidates else "unknown", candidates=candidates)

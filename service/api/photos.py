@@ -50,9 +50,7 @@ def detected(analysed: AnalysedFace) -> DetectedFace:
 
 def policy_of(threshold: Threshold) -> ThresholdPolicy:
     """Where a threshold comes from, as it is answered."""
-    return ThresholdPolicy(
-        far=threshold.far, source=threshold.source.value, extrapolated=threshold.extrapolated
-    )
+    return ThresholdPolicy(far=threshold.far, source=threshold.source.value, extrapolated=threshold.extrapolated)
 
 
 def embedding_bytes(embedding: NDArray[np.float32]) -> str:

@@ -26,9 +26,7 @@ def list_subjects(
 
 
 @router.post("", status_code=201, dependencies=[MayEnrol])
-def create_subject(
-    collection: CollectionPath, services: Loaded, body: Description | None = None
-) -> SubjectAnswer:
+def create_subject(collection: CollectionPath, services: Loaded, body: Description | None = None) -> SubjectAnswer:
     """Create a subject with a generated id."""
     return _answer(services.gallery.store.create_subject(collection, None, _changes(body))[0])
 

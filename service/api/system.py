@@ -20,9 +20,9 @@ async def healthz() -> AliveAnswer:
 
 @router.get("/readyz")
 def readyz(services: Loaded) -> ReadyAnswer:
-    """Whether requests can be served: runs both models and compares with their stored probe answers."""
+    """Whether requests can be served: both models lately gave their stored answers to a probe."""
     try:
-        services.analyser.check()
+        services.readiness.check()
     except ProbeMismatch as error:
         raise Problem(503, "not_ready", str(error), {"Retry-After": "5"}) from error
     return ReadyAnswer(

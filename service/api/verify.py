@@ -39,9 +39,7 @@ class _Side:
 
 
 @router.post("/verify", openapi_extra=form_or_json(VerifyBody, _FIELDS))
-async def verify(
-    request: Request, services: Loaded, query: Annotated[VerifyParameters, Query()]
-) -> VerifyAnswer:
+async def verify(request: Request, services: Loaded, query: Annotated[VerifyParameters, Query()]) -> VerifyAnswer:
     """Compare the source's best face with every face of the target."""
     upload = await read_upload(request, VerifyBody, _FIELDS)
     parameters = merged(query, upload.document)

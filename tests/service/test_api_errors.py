@@ -211,6 +211,13 @@ def test_a_request_id_is_taken_only_if_it_is_harmless(client: TestClient) -> Non
     assert odd.isalnum()
 
 
+def test_every_route_documents_its_problems(anonymous: TestClient) -> None:
+    for path, methods in anonymous.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            assert "application/problem+json" in operation["responses"]["4XX"]["content"], (method, path)
+            assert "422" not in operation["responses"], (method, path)
+
+
 def routes(client: TestClient) -> list[tuple[str, str]]:
     paths = client.get("/openapi.json").json()["paths"]
     return [(method.upper(), path) for path, methods in paths.items() for method in methods]
