@@ -38,9 +38,7 @@ class Batcher:
     after which a waiting job is refused rather than answered late.
     """
 
-    def __init__(
-        self, run: Run, *, max_rows: int = BUCKETS[-1], capacity: int = 256, deadline: float = 10.0
-    ) -> None:
+    def __init__(self, run: Run, *, max_rows: int = BUCKETS[-1], capacity: int = 256, deadline: float = 10.0) -> None:
         self._run = run
         self._max_rows = max_rows
         self._capacity = capacity
