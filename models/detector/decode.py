@@ -15,9 +15,7 @@ UNIT = 4.0  # sizes and landmark offsets are told in units of this many strides,
 MAX_LOG_SIZE = 4.0  # exp(4) * 4 * 32 px is beyond any input; keeps damaged maps finite
 
 
-def decode(
-    outputs: Sequence[NDArray[np.float32]], score_threshold: float, overlap_limit: float = 0.45
-) -> list[Face]:
+def decode(outputs: Sequence[NDArray[np.float32]], score_threshold: float, overlap_limit: float = 0.45) -> list[Face]:
     """Faces of one image, best first, in pixels of the network's input.
 
     outputs: one (1, 15, H/s, W/s) float32 map for each stride s of 8, 16, 32. The cell (c, r) says:
@@ -26,9 +24,7 @@ def decode(
     (CenterNet, Zhou et al. 2019). A face between two scales peaks on both, so of two boxes with
     IoU above `overlap_limit` the weaker is dropped.
     """
-    levels = [
-        _peaks(level[0], stride, score_threshold) for level, stride in zip(outputs, STRIDES, strict=True)
-    ]
+    levels = [_peaks(level[0], stride, score_threshold) for level, stride in zip(outputs, STRIDES, strict=True)]
     scores, boxes, landmarks = (np.concatenate(parts) for parts in zip(*levels, strict=True))
     return [
         Face(box=tuple(boxes[i].tolist()), landmarks=landmarks[i], score=float(scores[i]))
@@ -62,9 +58,7 @@ def _highest_around(heat: NDArray[np.float32]) -> NDArray[np.float32]:
     return highest
 
 
-def distinct(
-    boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap_limit: float
-) -> list[int]:
+def distinct(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap_limit: float) -> list[int]:
     """Indices of the boxes (N, 4) to keep, best first: none overlaps a better one beyond the limit."""
     order = np.argsort(-scores, kind="stable")
     kept: list[int] = []

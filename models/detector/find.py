@@ -44,9 +44,7 @@ def _network_input(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[n
     """The image at `size` (width, height), padded with grey to multiples of 32: (1, 3, H, W) float32."""
     shrink = max(image.shape[1] / size[0], image.shape[0] / size[1])
     # `reducing_gap` lets Pillow box-average huge photos first: as good, and several times as fast.
-    resized = Image.fromarray(image).resize(
-        size, Image.Resampling.BILINEAR, reducing_gap=2.0 if shrink > 2 else None
-    )
+    resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0 if shrink > 2 else None)
     cell = STRIDES[-1]
     padded_width, padded_height = (math.ceil(side / cell) * cell for side in size)
     planes = np.zeros((1, 3, padded_height, padded_width), np.float32)

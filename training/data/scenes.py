@@ -138,9 +138,7 @@ class SceneComposer:
         view[:] = np.round(mask * pixels + (1 - mask) * view).astype(np.uint8)
         shift = np.array([left, top]) - start * scale
         scene.boxes = np.concatenate([scene.boxes, _moved_boxes(donor.boxes, scale, shift)])
-        scene.landmarks = np.concatenate(
-            [scene.landmarks, (donor.landmarks * scale + shift).astype(np.float32)]
-        )
+        scene.landmarks = np.concatenate([scene.landmarks, (donor.landmarks * scale + shift).astype(np.float32)])
 
 
 def _edges(size: int, grid: int, random: np.random.Generator) -> list[int]:

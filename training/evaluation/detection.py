@@ -137,9 +137,7 @@ def average_precision(paired: Sequence[tuple[Sequence[Face], Labels]], least: fl
     return float((precision * gained).sum())
 
 
-def assign(
-    faces: Sequence[Face], boxes: NDArray[np.float32], wanted: NDArray[np.bool_]
-) -> list[int | None]:
+def assign(faces: Sequence[Face], boxes: NDArray[np.float32], wanted: NDArray[np.bool_]) -> list[int | None]:
     """The label of each face (best first), or None: its best free one with IoU >= 0.5, wanted ones first.
 
     A label is taken by one face only; an unwanted one may be shared, since it counts for nothing.
@@ -175,8 +173,6 @@ def landmark_errors(faces: Sequence[Face], photo: Labels) -> list[float]:
 def false_positives(faces: Sequence[Face], photo: Labels, least: float) -> int:
     """Detections at the default threshold, of at least `least` pixels, that fit no labelled face."""
     confident = [
-        face
-        for face in faces
-        if face.score >= SCORE_THRESHOLD and np.sqrt(face.box[2] * face.box[3]) >= least
+        face for face in faces if face.score >= SCORE_THRESHOLD and np.sqrt(face.box[2] * face.box[3]) >= least
     ]
     return assign(confident, photo.boxes, np.ones(len(photo.boxes), bool)).count(None)

@@ -1,0 +1,90 @@
+"""The detection task: it learns, and a resumed run sees what an uninterrupted one would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.data.detection import read_photos
+from training.data.pseudo_labels import complete, template_box
+from training.evaluation.peers import Yunet
+from training.tasks.detection import DetectionTask, read_training_photos
+from training.tasks.detection_config import DetectionConfig
+
+
+@pytest.fixture(scope="module")
+def config(shared: Path) -> DetectionConfig:
+    """A small task: the portraits but for the last 20 are held out, scenes are 96 pixels."""
+    return DetectionConfig(
+        photos=shared / "data/photos.tar",
+        held_out=880,
+        size=96,
+        images_per_epoch=32,
+        arguments={"widths": [8, 16, 16, 32, 32], "blocks": [0, 1, 1, 1], "pyramid": 16},
+    )
+
+
+@pytest.fixture(scope="module")
+def task(config: DetectionConfig) -> DetectionTask:
+    torch.manual_seed(0)
+    return DetectionTask(config, "small", batch_size=8, seed=3)
+
+
+def test_an_epoch_is_drawn_from_seed_epoch_rank_and_batch_alone(task: DetectionTask) -> None:
+    whole = list(task.batches(2, 0, 1))
+    resumed = list(task.batches(2, 0, 1, first=3))
+    assert len(whole) == task.steps_per_epoch(1) == 4
+    for name, tensor in resumed[0].items():
+        torch.testing.assert_close(tensor, whole[3][name], equal_nan=True)
+    other = next(iter(task.batches(2, 1, 2)))
+    assert other["image"].shape != whole[0]["image"].shape or (other["image"] != whole[0]["image"]).any()
+
+
+def test_large_scenes_cost_as_much_as_usual_ones(task: DetectionTask) -> None:
+    shapes = {tuple(b["image"].shape) for epoch in range(6) for b in task.batches(epoch, 0, 1)}
+    assert shapes == {(8, 96, 96, 3), (2, 192, 192, 3)}
+
+
+def test_it_learns(task: DetectionTask) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    optimiser = torch.optim.AdamW(task.learner.parameters(), lr=5e-3)
+    losses = []
+    for epoch in range(12):
+        for batch in task.batches(epoch, 0, 1):
+            loss, parts = task.learner(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss))
+    assert set(parts) == {"heat", "box", "landmark"}
+    assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:4])
+
+
+def test_held_out_portraits_are_never_seen(config: DetectionConfig, shared: Path) -> None:
+    everyone = [photo.name for photo in read_photos(shared / "data/photos.tar", "celeba")]
+    portraits, crowds, crops = read_training_photos(config)
+    assert [photo.name for photo in portraits] == everyone[:20]
+    assert len(crowds) == 80
+    assert crops == []
+
+
+def test_the_peer_adds_landmarks_and_doubts(shared: Path) -> None:
+    peer = Yunet(shared / "peers/yunet_n_dynamic.onnx")
+    crowds = read_photos(shared / "data/photos.tar", "wider-train")[:8]
+    completed = [complete(photo, peer) for photo in crowds]
+    known = sum(int(np.isfinite(photo.landmarks[:, 0, 0]).sum()) for photo in completed)
+    assert known > 0
+    for before, after in zip(crowds, completed, strict=True):
+        np.testing.assert_array_equal(before.boxes, after.boxes)
+
+
+def test_the_template_box_surrounds_the_template(shared: Path) -> None:
+    x, y, width, height = template_box(read_photos(shared / "data/photos.tar", "celeba")[:100])
+    assert 0 < x < 38
+    assert 0 < y < 52
+    assert 73 < x + width < 112
+    assert y + height > 92
