@@ -130,8 +130,8 @@ def _export(checkpoint: Checkpoint, folder: Path) -> None:
             exported.result()
         except BrokenProcessPool as error:
             raise EngineError(
-                f"the process that exports {checkpoint.model_id} was killed, most likely for want of memory: "
-                "give it 1 GB, or copy the cache from another machine"
+                f"the process that exports {checkpoint.model_id} died: give it 1 GB of memory, or, if a script "
+                "of yours called this, put its calls under `if __name__ == '__main__':`"
             ) from error
         try:
             fresh.rename(folder)
