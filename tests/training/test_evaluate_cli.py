@@ -84,9 +84,7 @@ def refused(result: Result, *words: str) -> None:
         assert word in result.stderr
 
 
-def test_verification_writes_the_fixed_interface(
-    faces: Path, pairs: Path, recogniser: Path, tmp_path: Path
-) -> None:
+def test_verification_writes_the_fixed_interface(faces: Path, pairs: Path, recogniser: Path, tmp_path: Path) -> None:
     output, plot = tmp_path / "deep" / "out.json", tmp_path / "roc.png"
     result = run(
         *("evaluate", "verification", "--images", faces, "--pairs", pairs, "--checkpoint", recogniser),
@@ -117,9 +115,7 @@ def test_a_peer_is_measured_in_the_same_run(
     assert peer["accuracy_mean"] >= 0.95  # it takes its right normalisation to get there
 
 
-def test_pipeline_finds_faces_in_whole_photos(
-    shared: Path, demo: Path, recogniser: Path, tmp_path: Path
-) -> None:
+def test_pipeline_finds_faces_in_whole_photos(shared: Path, demo: Path, recogniser: Path, tmp_path: Path) -> None:
     named = {"a": ("002_A", "004_A", "005_A", "006_A"), "b": ("007_B", "008_B"), "none": ("017_0",)}
     for subject, photos in named.items():
         (tmp_path / subject).mkdir()
@@ -143,6 +139,26 @@ def test_pipeline_finds_faces_in_whole_photos(
     peer = report["peer"]["mobilefacenet_128"]
     assert (peer["detector"], peer["failed_detections"], peer["failed_pairs"]) == ("yunet_n_dynamic", 1, 1)
     assert peer["tar_at_fmr"]["1e-3"] == 1.0
+
+
+def test_detection_writes_the_fixed_interface(shared: Path, unpacked: Callable[[str], Path], tmp_path: Path) -> None:
+    photos = unpacked("photos")
+    rows = json.loads((photos / "wider-dev.json").read_text())
+    few = sorted({row["image"] for row in rows if min(row["box"][2:]) >= 32})[:4]
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps([row for row in rows if row["image"] in few]))
+    detector = write_checkpoint(tmp_path / "detector.safetensors", "detection", "centreface-fpn")
+    command = ("evaluate", "detection", "--images", photos, "--json", tmp_path / "out.json")
+    peer = shared / "peers" / "yunet_n_dynamic.onnx"
+    result = run(*command, "--labels", labels, "--checkpoint", detector, "--peer", peer)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert {"ap50", "landmark_error", "faces", "false_positives_per_image"} <= report.keys()
+    assert set(report["ap50"]) == {"16", "32"}
+    assert report["peer"]["yunet_n_dynamic"]["ap50"]["32"] > 0.5
+
+    labels.write_text('{"no": "list"}')
+    refused(run(*command, "--labels", labels, "--checkpoint", detector), "labels.json")
 
 
 def test_wrong_input_is_one_line_and_status_2(
@@ -170,9 +186,7 @@ def test_wrong_input_is_one_line_and_status_2(
     assert not (tmp_path / "out.json").exists()
 
 
-def test_calibrate_stores_the_table_and_keeps_the_model_id(
-    faces: Path, recogniser: Path, tmp_path: Path
-) -> None:
+def test_calibrate_stores_the_table_and_keeps_the_model_id(faces: Path, recogniser: Path, tmp_path: Path) -> None:
     calibrated = shutil.copy(recogniser, tmp_path / "calibrated.safetensors")
     result = run("calibrate", calibrated, "--images", faces)
     assert result.exit_code == 0, result.output
