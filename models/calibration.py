@@ -85,7 +85,7 @@ class Calibration(BaseModel):
     def probabilities(self, cosines: NDArray[np.floating]) -> NDArray[np.float64]:
         """P(same person) for an array of cosines, at the calibration's prior."""
         logits = self.slope * np.asarray(cosines, dtype=np.float64) + self.intercept
-        return np.asarray(0.5 * (1 + np.tanh(0.5 * logits)))  # the logistic, without overflow
+        return np.asarray(np.exp(-np.logaddexp(0, -logits)))  # the logistic, without overflow
 
 
 def fpir_to_fmr(fpir: float, subjects: int) -> float:

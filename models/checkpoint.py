@@ -23,7 +23,6 @@ from models.alignment import SIZE, TEMPLATE_NAME
 from models.calibration import Calibration
 from models.probe import Probe
 
-FORMAT = 1
 _KEY = "facemargin"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own bound
 
@@ -62,7 +61,7 @@ class Metadata(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     task: Literal["recognition", "detection"]
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     architecture: str

@@ -23,16 +23,21 @@ def instantiate(checkpoint: Checkpoint) -> nn.Module:
     network = build(metadata.architecture, **metadata.arguments)
     weights = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.weights.items()}
     # Batch counters are training state, not weights: a checkpoint leaves them out.
-    expected = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}
-    if difference := expected ^ weights.keys():
+    expected = {
+        name: tensor.shape for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
+    if difference := expected.keys() ^ weights.keys():
         raise WeightsMismatch(
             f"{metadata.name}: weights do not fit {metadata.architecture}: {sorted(difference)[0]!r} "
             f"and {len(difference) - 1} more are missing or left over"
         )
-    try:
-        network.load_state_dict(weights, strict=False)
-    except RuntimeError as error:
-        raise WeightsMismatch(f"{metadata.name}: {str(error).splitlines()[-1].strip()}") from error
+    for name, shape in expected.items():
+        if weights[name].shape != shape:
+            raise WeightsMismatch(
+                f"{metadata.name}: {name} has shape {tuple(weights[name].shape)}, "
+                f"{metadata.architecture} expects {tuple(shape)}"
+            )
+    network.load_state_dict(weights, strict=False)
     return network.eval()
 
 

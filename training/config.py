@@ -44,6 +44,7 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(128, gt=0, description="a rank")
     epochs: int = Field(20, gt=0)
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the exported network's moving average; 0: none")
+    statistics_batches: int = Field(50, gt=0, description="batches that measure the average's batch-norm statistics")
     log_every: int = Field(20, gt=0, description="steps between two lines of metrics.jsonl")
     save_every: int = Field(500, gt=0, description="steps between two resume states")
     optimiser: OptimiserConfig = OptimiserConfig()
@@ -78,15 +79,12 @@ def _apply(document: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r} is not of the form key=value")
     *parents, last = name.split(".")
     place: Any = document
-    for part in parents:
-        place = place[int(part)] if isinstance(place, list) and part.isdigit() else place.setdefault(part, {})
-        if not isinstance(place, dict | list):
-            raise ConfigError(f"override {override!r}: {part} holds no keys")
     try:
         parsed = yaml.safe_load(value)
+        for part in parents:
+            place = place[int(part)] if isinstance(place, list) else place.setdefault(part, {})
+        place[int(last) if isinstance(place, list) else last] = parsed
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: {error}") from error
-    if isinstance(place, list):
-        place[int(last)] = parsed
-    else:
-        place[last] = parsed
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise ConfigError(f"override {override!r}: the recipe has no such place") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import count
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import update_bn
 
 from models import checkpoint, probe
 from models.checkpoint import Metadata
@@ -28,9 +29,12 @@ from training.tasks.recognition_config import RecognitionConfig
 
 
 class Task(Protocol):
-    """What is learned. `learner.network` is what the checkpoint holds."""
+    """What is learned."""
 
-    learner: nn.Module
+    @property
+    def learner(self) -> nn.Module:
+        """Batch in, loss and metrics out; its `network` is what the checkpoint holds."""
+        ...
 
     def batches(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
         """The rank's batches of one epoch, from batch `first` on."""
@@ -89,7 +93,7 @@ class _Run:
 
     def __init__(self, config: TrainConfig, task: Task, rank: Rank) -> None:
         self.config, self.task, self.rank = config, task, rank
-        task.learner.to(rank.device, memory_format=torch.channels_last)
+        task.learner.to(rank.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = task.learner.network
         assert isinstance(network, nn.Module)
         self.optimiser = build_optimiser(task.learner, config.optimiser)
@@ -107,13 +111,11 @@ class _Run:
         self.step = self._resume()
         images = config.batch_size * rank.world_size
         with Journal(config.folder, self.total_steps, self.step, images, rank.leads) as journal:
-            for epoch in count(self.step // self.steps_per_epoch):
-                if epoch == config.epochs:
-                    break
+            if self.step and self.step % self.steps_per_epoch == 0:
+                self._publish(journal)  # the run may have been killed after its state and before its checkpoint
+            for epoch in range(self.step // self.steps_per_epoch, config.epochs):
                 self._train_epoch(epoch, journal)
-                if rank.leads:
-                    journal.record(self.step, self.task.evaluate(self.average.module.eval()))
-                    self._write_checkpoint()
+                self._publish(journal)
 
     def _train_epoch(self, epoch: int, journal: Journal) -> None:
         config, rank = self.config, self.rank
@@ -137,7 +139,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with self._autocast():
             loss, metrics = self.learner(batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -147,6 +149,29 @@ class _Run:
         self.optimiser.step()
         self.average.update_parameters(self.task.learner.network)  # type: ignore[arg-type]
         return loss.detach(), {name: value.detach() for name, value in metrics.items()}, norm
+
+    def _publish(self, journal: Journal) -> None:
+        if not self.rank.leads:
+            return
+        self._refresh_statistics()
+        network = self.average.module.eval()
+        if measured := self.task.evaluate(network):
+            journal.record(self.step, measured)
+        self._write_checkpoint(network)
+
+    def _refresh_statistics(self) -> None:
+        # The batch-norm statistics of averaged weights are not the average of the statistics: measure them anew
+        # (Izmailov et al. 2018, arXiv:1803.05407, section 3.2), on the first batches of the data, not at random.
+        learner, trained = self.task.learner, self.task.learner.network
+        batches = islice(self.task.batches(0, 0, 1), self.config.statistics_batches)
+        learner.network = self.average.module
+        torch.manual_seed(self.config.seed)
+        with self._autocast():
+            update_bn(({name: tensor.to(self.rank.device) for name, tensor in b.items()} for b in batches), learner)
+        learner.network = trained
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.rank.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _log(self, journal: Journal, values: dict[str, float]) -> None:
         if not torch.isfinite(torch.tensor(values["loss"])):
@@ -181,7 +206,7 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         return step
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self, network: nn.Module) -> None:
         metadata = self.task.metadata()
         config_document = self.config.model_dump_json()
         training = metadata.training | {
@@ -190,7 +215,6 @@ class _Run:
             "batch": self.config.batch_size * self.rank.world_size,
             "date": datetime.now(UTC).date().isoformat(),
         }
-        network = self.average.module.eval()
         # The probe must be of the very weights stored, which half precision rounds.
         stored = weights_of(network)
         rounded = {name: torch.from_numpy(array).float() for name, array in stored.items()}

@@ -11,6 +11,8 @@ from typing import Self
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+_SHOWN = ("loss", "accuracy", "images_per_second")
+
 
 class Journal:
     """Written by the leading rank alone; others pass `leads=False` and every call does nothing."""
@@ -53,5 +55,5 @@ class Journal:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
-        shown = {name: f"{values[name]:.4g}" for name in ("loss", "accuracy", "images_per_second") if name in values}
-        self._bar.set_postfix(shown)
+        shown = {name: f"{value:.4g}" for name, value in values.items() if name in _SHOWN}
+        self._bar.set_postfix_str(", ".join(f"{name} {value}" for name, value in shown.items()))

@@ -35,5 +35,5 @@ def learning_rate(step: int, total_steps: int, config: OptimiserConfig) -> float
 
 
 def moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Exponential moving average of parameters and buffers; decay 0 follows the network itself."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+    """Exponential moving average of the parameters; buffers are the network's own. Decay 0 follows the network."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))  # type: ignore[no-untyped-call]

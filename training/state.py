@@ -6,7 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from torch.distributed import checkpoint as dcp
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 
 _CURRENT = "current"
 
@@ -14,7 +15,7 @@ _CURRENT = "current"
 def save_state(folder: Path, step: int, state: dict[str, Any], leads: bool) -> None:
     """Write the state of all ranks to folder/step-N with torch.distributed.checkpoint, then point to it."""
     target = folder / f"step-{step}"
-    dcp.save(state, checkpoint_id=str(target))
+    save(state, checkpoint_id=str(target))
     if not leads:
         return
     pointer = folder / f"{_CURRENT}.new"
@@ -31,5 +32,5 @@ def load_state(folder: Path, state: dict[str, Any]) -> int | None:
     if not pointer.exists():
         return None
     name = pointer.read_text()
-    dcp.load(state, checkpoint_id=str(folder / name))
+    load(state, checkpoint_id=str(folder / name))
     return int(name.removeprefix("step-"))

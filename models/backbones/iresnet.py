@@ -39,7 +39,8 @@ class ImprovedUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         y: Tensor = self.layers(x)
-        return y + self.shortcut(x)
+        shortcut: Tensor = self.shortcut(x)
+        return y + shortcut
 
 
 class IResNet(nn.Module):
@@ -66,11 +67,10 @@ class IResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 112, 112) -> (B, D), not normalised."""
         y: Tensor = self.head(self.units(self.stem(x)))
-        if y.dtype != torch.float32:
-            # 25,088 products are summed here: the one layer that half precision would harm.
-            with torch.autocast(y.device.type, enabled=False):
-                return self.normalisation(self.embedding(y.float()))  # type: ignore[no-any-return]
-        return self.normalisation(self.embedding(y))  # type: ignore[no-any-return]
+        # 25,088 products are summed in one number here: the one layer that half precision would harm.
+        with torch.autocast(y.device.type, enabled=False):
+            embedding: Tensor = self.normalisation(self.embedding(y.float()))
+        return embedding
 
 
 def _initialise(module: nn.Module) -> None:

@@ -85,8 +85,8 @@ class MobileFaceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, 112, 112) -> (B, D), not normalised."""
         y = torch.flatten(self.pool(self.features(x)), 1)
-        y = self.normalisation(self.embedding(y))
-        return y
+        embedding: Tensor = self.normalisation(self.embedding(y))
+        return embedding
 
 
 def _initialise(module: nn.Module) -> None:

@@ -38,7 +38,7 @@ class Identification(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) -> scalar; 0 for a batch in which nobody is known."""
         known = labels >= 0
-        logits = self.head(embeddings[known])
+        logits: Tensor = self.head(embeddings[known])
         labels = labels[known]
         if not len(labels):
             return logits.sum()  # zero, but still a function of the head: DDP waits for every gradient
