@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +16,15 @@ from pydantic import ValidationError
 
 from service.api.photos import detected
 from service.doctor import examine
-from service.enrolment import Enrolled, enrol_folder, rank
+from service.folder_gallery import FolderGallery, enrol_folder
 from service.gallery.errors import ThresholdUnknown
 from service.gallery.matcher import Matcher, Threshold, similarity
 from service.printing import document, face_lines, identity, policy, promise
 from service.recognition.analyser import AnalysedFace, AnalysedPhoto, Analyser
-from service.recognition.decoding import ImageLimits
 from service.recognition.errors import ImageError
 from service.serve import serve
 from service.settings import Settings
-from service.startup import OPERATOR_ERRORS
+from service.startup import OPERATOR_ERRORS, open_analyser
 
 __all__ = ["detect", "doctor", "embed", "identify", "serve", "verify"]
 
@@ -159,10 +157,10 @@ def identify(
         enrolled = _enrol(analyser, gallery)
         (seen,) = _look(analyser.analyse, (photo,), settings.max_faces)
         matcher = Matcher(analyser.calibration, settings.default_far, settings.default_fpir)
-        limit = _threshold(lambda: matcher.identification(len(set(enrolled.subjects)), far, threshold))
+        limit = _threshold(lambda: matcher.identification(len(enrolled.names), far, threshold))
         faces = [_identified(face, enrolled, matcher, limit, top_k) for face in seen.faces]
         skipped = [{"photo": str(path), "reason": reason} for path, reason in enrolled.skipped]
-        answer = {"faces": faces, "subjects": len(set(enrolled.subjects)), "skipped": skipped}
+        answer = {"faces": faces, "subjects": len(enrolled.names), "skipped": skipped}
         answer |= {**policy(limit), "model": analyser.model_id}
     _print(as_json, answer, [identity(face) for face in faces] or [f"{photo}: no face"])
 
@@ -200,13 +198,7 @@ def _settings(options: dict[str, Any]) -> Settings:
 @contextmanager
 def _analyser(settings: Settings) -> Iterator[Analyser]:
     try:
-        analyser = Analyser.open(
-            settings.recogniser,
-            settings.detector,
-            settings.cache_dir,
-            ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
-            threads=settings.threads or os.cpu_count() or 1,
-        )
+        analyser = open_analyser(settings)
     except OPERATOR_ERRORS as error:
         raise UserError(str(error)) from error
     try:
@@ -233,26 +225,26 @@ def _look(by: Callable[[bytes, int], Any], photos: Sequence[Path], max_faces: in
     return asyncio.run(all_of_them())
 
 
-def _enrol(analyser: Analyser, folder: Path) -> Enrolled:
+def _enrol(analyser: Analyser, folder: Path) -> FolderGallery:
     try:
         enrolled = asyncio.run(enrol_folder(analyser, folder))
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}") from error
     for path, reason in enrolled.skipped:
         click.echo(f"not enrolled: {path}: {reason}", err=True)
-    if not enrolled.subjects:
+    if not enrolled.names:
         raise UserError(f"{folder}: nobody could be enrolled; it should hold SUBJECT/PHOTO.jpg")
     return enrolled
 
 
 def _identified(
-    face: AnalysedFace, enrolled: Enrolled, matcher: Matcher, limit: Threshold, top_k: int
+    face: AnalysedFace, enrolled: FolderGallery, matcher: Matcher, limit: Threshold, top_k: int
 ) -> dict[str, Any]:
     """A face with the subjects at or above the threshold, best first."""
-    ranked = [] if face.embedding is None else rank(enrolled, face.embedding)
+    ranked = [] if face.embedding is None else enrolled.search(face.embedding, top_k)
     candidates = [
         {"subject_id": subject, "similarity": cosine, "probability": matcher.probability(cosine)}
-        for subject, cosine in ranked[:top_k]
+        for subject, cosine in ranked
         if cosine >= limit.similarity
     ]
     decision = "known" if candidates else "unknown"

@@ -32,6 +32,17 @@ OPERATOR_ERRORS = (CheckpointError, UnknownArchitecture, ProbeMismatch, EngineEr
 """What the operator can put right; the message of each says how."""
 
 
+def open_analyser(settings: Settings) -> Analyser:
+    """Load and prove the models as the settings say. Takes seconds. Raises one of OPERATOR_ERRORS."""
+    return Analyser.open(
+        settings.recogniser,
+        settings.detector,
+        settings.cache_dir,
+        ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
+        threads=settings.threads or os.cpu_count() or 1,
+    )
+
+
 class Readiness:
     """Proves the models by a real inference, at most every few seconds: anyone may ask, and it costs."""
 
@@ -64,13 +75,7 @@ class Services:
 
         Raises one of OPERATOR_ERRORS.
         """
-        analyser = Analyser.open(
-            settings.recogniser,
-            settings.detector,
-            settings.cache_dir,
-            ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
-            threads=settings.threads or os.cpu_count() or 1,
-        )
+        analyser = open_analyser(settings)
         try:
             store = GalleryStore(engine, analyser.model_id, analyser.embedding_size)
             gallery = Gallery.open(store, analyser.embedding_size)

@@ -7,13 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Response
 
 from service.api.dependencies import Loaded, MayAdminister, MayRead
-from service.gallery.records import Changes, Collection
+from service.gallery.records import Collection
 from service.schemas.gallery import (
     CollectionAnswer,
     CollectionList,
     Description,
     EraseReceipt,
     ListParameters,
+    changes,
 )
 from service.schemas.parts import Identifier
 
@@ -31,7 +32,7 @@ def list_collections(services: Loaded, query: Annotated[ListParameters, Query()]
 @router.post("", status_code=201, dependencies=[MayAdminister])
 def create_collection(services: Loaded, body: Description | None = None) -> CollectionAnswer:
     """Create a collection with a generated id."""
-    return _answer(services.gallery.store.create_collection(None, _changes(body))[0])
+    return _answer(services.gallery.store.create_collection(None, changes(body))[0])
 
 
 @router.put("/{collection}", dependencies=[MayAdminister], responses={201: {"model": CollectionAnswer}})
@@ -39,7 +40,7 @@ def put_collection(
     collection: CollectionPath, services: Loaded, response: Response, body: Description | None = None
 ) -> CollectionAnswer:
     """Create a collection with this id (201), or set what is given on the one there is (200)."""
-    stored, created = services.gallery.store.create_collection(collection, _changes(body))
+    stored, created = services.gallery.store.create_collection(collection, changes(body))
     response.status_code = 201 if created else 200
     return _answer(stored)
 
@@ -53,7 +54,7 @@ def get_collection(collection: CollectionPath, services: Loaded) -> CollectionAn
 @router.patch("/{collection}", dependencies=[MayAdminister])
 def patch_collection(collection: CollectionPath, services: Loaded, body: Description) -> CollectionAnswer:
     """Rename a collection, or replace its metadata."""
-    return _answer(services.gallery.store.change_collection(collection, _changes(body)))
+    return _answer(services.gallery.store.change_collection(collection, changes(body)))
 
 
 @router.delete("/{collection}", dependencies=[MayAdminister])
@@ -67,10 +68,6 @@ def delete_collection(collection: CollectionPath, services: Loaded) -> EraseRece
         gallery_revision=erased.revision,
         erased_at=erased.erased_at,
     )
-
-
-def _changes(body: Description | None) -> Changes:
-    return Changes() if body is None else Changes(body.name, body.metadata)
 
 
 def _answer(collection: Collection) -> CollectionAnswer:

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Path, Query, Response
 
 from service.api.collections import CollectionPath
 from service.api.dependencies import Loaded, MayEnrol, MayRead
-from service.gallery.records import Changes, Subject
-from service.schemas.gallery import Description, EraseReceipt, ListParameters, SubjectAnswer, SubjectList
+from service.gallery.records import Subject
+from service.schemas.gallery import Description, EraseReceipt, ListParameters, SubjectAnswer, SubjectList, changes
 from service.schemas.parts import Identifier
 
 router = APIRouter(prefix="/v1/collections/{collection}/subjects", tags=["gallery"], dependencies=[MayRead])
@@ -28,7 +28,7 @@ def list_subjects(
 @router.post("", status_code=201, dependencies=[MayEnrol])
 def create_subject(collection: CollectionPath, services: Loaded, body: Description | None = None) -> SubjectAnswer:
     """Create a subject with a generated id."""
-    return _answer(services.gallery.store.create_subject(collection, None, _changes(body))[0])
+    return _answer(services.gallery.store.create_subject(collection, None, changes(body))[0])
 
 
 @router.put("/{subject}", dependencies=[MayEnrol], responses={201: {"model": SubjectAnswer}})
@@ -40,7 +40,7 @@ def put_subject(
     body: Description | None = None,
 ) -> SubjectAnswer:
     """Create a subject with this id (201), or set what is given on the one there is (200)."""
-    stored, created = services.gallery.store.create_subject(collection, subject, _changes(body))
+    stored, created = services.gallery.store.create_subject(collection, subject, changes(body))
     response.status_code = 201 if created else 200
     return _answer(stored)
 
@@ -56,7 +56,7 @@ def patch_subject(
     collection: CollectionPath, subject: SubjectPath, services: Loaded, body: Description
 ) -> SubjectAnswer:
     """Rename a subject, or replace its metadata."""
-    return _answer(services.gallery.store.change_subject(collection, subject, _changes(body)))
+    return _answer(services.gallery.store.change_subject(collection, subject, changes(body)))
 
 
 @router.delete("/{subject}", dependencies=[MayEnrol])
@@ -71,10 +71,6 @@ def delete_subject(collection: CollectionPath, subject: SubjectPath, services: L
         gallery_revision=erased.revision,
         erased_at=erased.erased_at,
     )
-
-
-def _changes(body: Description | None) -> Changes:
-    return Changes() if body is None else Changes(body.name, body.metadata)
 
 
 def _answer(subject: Subject) -> SubjectAnswer:

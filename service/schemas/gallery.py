@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from service.gallery.records import Changes
 from service.schemas.parts import Answer, Box, Image, JsonObject, Name, Share, Strict
 
 
@@ -22,6 +23,11 @@ class Description(Strict):
 
     name: Name | None = None
     metadata: JsonObject | None = Field(None, description="Any JSON object of up to 16 KiB.")
+
+
+def changes(body: Description | None) -> Changes:
+    """What a request body asks to set; no body sets nothing."""
+    return Changes() if body is None else Changes(body.name, body.metadata)
 
 
 class CollectionAnswer(Answer):
