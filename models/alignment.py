@@ -72,9 +72,7 @@ def align(image: NDArray[np.uint8], landmarks: ArrayLike, size: int = SIZE) -> N
     # Landmarks and template have pixel centres at whole numbers; Pillow has pixel corners there.
     inverse[:, 2] += 0.5 - inverse[:, :2] @ (0.5, 0.5) - (left, top)
     inverse /= shrink
-    crop = region.transform(
-        (size, size), Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR
-    )
+    crop = region.transform((size, size), Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR)
     return np.asarray(crop)
 
 

@@ -159,8 +159,8 @@ def _refuse_pickle(path: Path) -> None:
     if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise PickleRefused(
             f"{path.name}: a pickle, which could run any code when loaded, is never opened; convert it where "
-            "you trust it: python -c \"import sys, torch, safetensors.torch as s; "
-            "s.save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])\" OLD.pth NEW.safetensors"
+            'you trust it: python -c "import sys, torch, safetensors.torch as s; '
+            's.save_file(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" OLD.pth NEW.safetensors'
         )
     if len(start) < 8 or int.from_bytes(start, "little") > _MAX_HEADER_BYTES:
         raise CheckpointDamaged(f"{path.name}: not a safetensors file (empty, truncated or another format)")

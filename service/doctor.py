@@ -94,9 +94,7 @@ def _data_dir(folder: Path) -> Finding:
     return Finding("data folder", True, f"{folder.absolute()} can be written")
 
 
-def _network(
-    name: str, path: Path, task: Literal["recognition", "detection"], settings: Settings
-) -> Iterator[Finding]:
+def _network(name: str, path: Path, task: Literal["recognition", "detection"], settings: Settings) -> Iterator[Finding]:
     """The checkpoint's file, then its engine; the second is left out when the first fails."""
     remedy = f"give another with --{name} or FACEMARGIN_{name.upper()}"
     try:

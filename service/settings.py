@@ -30,9 +30,7 @@ class Settings(BaseSettings):
     recogniser: Path = Field(
         PRETRAINED / "facemargin-s.safetensors", description="Checkpoint that turns a face into an embedding."
     )
-    detector: Path = Field(
-        PRETRAINED / "facemargin-det.safetensors", description="Checkpoint that finds faces."
-    )
+    detector: Path = Field(PRETRAINED / "facemargin-det.safetensors", description="Checkpoint that finds faces.")
     admin_key: SecretStr | None = Field(
         None, description="Admin key of the first start; without it one is generated and printed once."
     )
@@ -44,9 +42,7 @@ class Settings(BaseSettings):
     max_images: int = Field(20, ge=1, description="Most photos in one request.")
     max_faces: int = Field(50, ge=1, le=1000, description="Most faces taken from one photo.")
 
-    default_far: float = Field(
-        1e-4, gt=0, lt=1, description="False match rate of verify when the caller names none."
-    )
+    default_far: float = Field(1e-4, gt=0, lt=1, description="False match rate of verify when the caller names none.")
     default_fpir: float = Field(
         1e-2,
         gt=0,

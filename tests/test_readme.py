@@ -54,22 +54,16 @@ class Server:
     key: str
 
 
-def test_commands_give_what_the_readme_shows(
-    commands: list[Command], server: Server, workplace: Path
-) -> None:
+def test_commands_give_what_the_readme_shows(commands: list[Command], server: Server, workplace: Path) -> None:
     environment = {**os.environ, "KEY": server.key}
     for command in commands:
         if command.line in ("make run", CALLS_MAKE_TEST) or command.line.startswith("KEY="):
             continue
         line = command.line.replace("http://127.0.0.1:8000", server.url)
         line = f"{line} {CUT_SHORT}" if TRAINING in line else line
-        result = subprocess.run(
-            ["bash", "-c", line], cwd=workplace, env=environment, capture_output=True, text=True
-        )
+        result = subprocess.run(["bash", "-c", line], cwd=workplace, env=environment, capture_output=True, text=True)
         assert result.returncode == 0, f"{command.line}\n{result.stderr}"
-        assert matches(command.output, result.stdout), (
-            f"{command.line}\ngave: {result.stdout}\n{result.stderr}"
-        )
+        assert matches(command.output, result.stdout), f"{command.line}\ngave: {result.stdout}\n{result.stderr}"
 
 
 def test_the_two_commands_are_there(commands: list[Command]) -> None:
@@ -182,9 +176,7 @@ def matches(shown: str, found: str) -> bool:
 def normal(text: str) -> str:
     """Text without white space, every number 0 and every identifier ID."""
     text = re.sub(r"\s+", "", text)
-    text = re.sub(
-        r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?<=@)[0-9a-f]{12}|\b[0-9a-f]{32}\b", "ID", text
-    )
+    text = re.sub(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?<=@)[0-9a-f]{12}|\b[0-9a-f]{32}\b", "ID", text)
     return re.sub(r"-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?", "0", text)
 
 

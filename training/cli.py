@@ -36,9 +36,7 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-@main.command(
-    epilog="Example: facemargin train training/configs/recogniser-s.yaml epochs=2 optimiser.name=adamw"
-)
+@main.command(epilog="Example: facemargin train training/configs/recogniser-s.yaml epochs=2 optimiser.name=adamw")
 @click.argument("config", type=_FILE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def train(config: Path, overrides: tuple[str, ...]) -> None:
@@ -129,9 +127,7 @@ def verification(
     " --peer yunet.onnx --json wider.json"
 )
 @click.option("--images", type=_FOLDER, required=True, help="Folder that the labels' paths start from.")
-@click.option(
-    "--labels", type=_FILE, required=True, help="JSON, one row a face: image, box, perhaps landmarks."
-)
+@click.option("--labels", type=_FILE, required=True, help="JSON, one row a face: image, box, perhaps landmarks.")
 @click.option("--checkpoint", type=_FILE, help="Detector; default: the shipped one.")
 @click.option("--peer", "peers", type=_FILE, multiple=True, help="YuNet as ONNX, measured alongside.")
 @click.option("--last", type=click.IntRange(1), help="Only so many photos, the last by name.")
@@ -158,13 +154,9 @@ def detection(
     click.echo(json.dumps(summary))
 
 
-@main.command(
-    epilog="Example: facemargin calibrate runs/recogniser-s/checkpoint.safetensors --images cfp-dev"
-)
+@main.command(epilog="Example: facemargin calibrate runs/recogniser-s/checkpoint.safetensors --images cfp-dev")
 @click.argument("checkpoint", type=_FILE)
-@click.option(
-    "--images", type=_FOLDER, required=True, help="IDENTITY/NAME.webp, aligned crops, none trained on."
-)
+@click.option("--images", type=_FOLDER, required=True, help="IDENTITY/NAME.webp, aligned crops, none trained on.")
 @click.option("--output", type=_OUTPUT, help="Write here instead of into CHECKPOINT itself.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
 def calibrate(checkpoint: Path, images: Path, output: Path | None, threads: int | None) -> None:
@@ -189,9 +181,7 @@ def calibrate(checkpoint: Path, images: Path, output: Path | None, threads: int 
         embedded = embeddings.embed_images(paths, embeddings.read_aligned, embed)
         data = f"{images.resolve().name}: {len(set(identities.tolist()))} identities, {len(paths)} images"
         table = calibration.calibrate(embedded.vectors, identities, data)
-    checkpoints.write(
-        output or checkpoint, loaded.weights, loaded.metadata.model_copy(update={"calibration": table})
-    )
+    checkpoints.write(output or checkpoint, loaded.weights, loaded.metadata.model_copy(update={"calibration": table}))
     click.echo(table.model_dump_json(indent=2))
 
 

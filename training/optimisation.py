@@ -19,9 +19,7 @@ def build_optimiser(modules: nn.Module, config: OptimiserConfig) -> torch.optim.
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if config.name == "sgd":
-        return torch.optim.SGD(
-            groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0
-        )
+        return torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.momentum, 0.999))
 
 

@@ -36,9 +36,9 @@ class Head(nn.Module):
         self.tower = SeparableBlock(channels, channels)
         self.predict = nn.Conv2d(channels, CHANNELS, 1)
         nn.init.normal_(self.predict.weight, std=0.01)
-        nn.init.zeros_(self.predict.bias)
-        with torch.no_grad():
-            self.predict.bias[0] = -math.log((1 - PRIOR) / PRIOR)
+        bias = torch.zeros(CHANNELS)
+        bias[0] = -math.log((1 - PRIOR) / PRIOR)
+        self.predict.bias = nn.Parameter(bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Regress every place of the level; the heat channel becomes a probability in decoding."""

@@ -24,9 +24,7 @@ class VectorIndex(Protocol):
     def remove(self, keys: NDArray[np.int64]) -> int:
         """Drop these keys, present or not; returns how many were present."""
 
-    def search(
-        self, queries: NDArray[np.float32], count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest `count` (fewer if fewer are held) for (Q, D) queries: cosines descending, and keys."""
 
 
@@ -55,9 +53,7 @@ class FlatIndex:
         with self._lock.writing():
             return int(self._index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(keys, np.int64))))
 
-    def search(
-        self, queries: NDArray[np.float32], count: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(Q, K) cosines in [-1, 1], best first, and their keys; K = min(count, len(self))."""
         queries = self._checked(queries)
         with self._lock.reading():
@@ -72,9 +68,7 @@ class FlatIndex:
         """Refuse what FAISS would swallow: it answers a NaN with key -1 and no error."""
         vectors = np.ascontiguousarray(vectors, np.float32)
         if vectors.ndim != 2 or vectors.shape[1] != self._dimension:
-            raise InvalidEmbedding(
-                f"expected vectors of {self._dimension} numbers, got shape {vectors.shape}"
-            )
+            raise InvalidEmbedding(f"expected vectors of {self._dimension} numbers, got shape {vectors.shape}")
         if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) < 1e-3):
             raise InvalidEmbedding("an embedding is not of unit length")
         return vectors

@@ -53,9 +53,7 @@ class Matcher:
         chosen = max(self._default_far, calibration.strictest_fmr) if far is None else far
         return self._at(calibration, chosen, chosen)
 
-    def identification(
-        self, subjects: int, far: float | None = None, threshold: float | None = None
-    ) -> Threshold:
+    def identification(self, subjects: int, far: float | None = None, threshold: float | None = None) -> Threshold:
         """Threshold of a search among `subjects` at false positive identification rate `far` in (0, 1).
 
         The rate of a single comparison must be the lower the more subjects there are, so the threshold

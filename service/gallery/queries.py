@@ -64,9 +64,7 @@ def add_subject(connection: sa.Connection, collection_key: int, identifier: str,
 
 
 def find_subject_key(connection: sa.Connection, collection_key: int, identifier: str) -> int | None:
-    query = sa.select(_SUBJECTS.key).where(
-        _SUBJECTS.collection_key == collection_key, _SUBJECTS.id == identifier
-    )
+    query = sa.select(_SUBJECTS.key).where(_SUBJECTS.collection_key == collection_key, _SUBJECTS.id == identifier)
     key: int | None = connection.scalar(query)
     return key
 

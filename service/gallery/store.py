@@ -85,9 +85,7 @@ class GalleryStore:
         """Collections in the order of their creation. Raises InvalidCursor."""
         with self._engine.begin() as connection:
             rows = connection.execute(
-                select_collections()
-                .where(_COLLECTIONS.key > decode_cursor("collections", cursor))
-                .limit(limit + 1)
+                select_collections().where(_COLLECTIONS.key > decode_cursor("collections", cursor)).limit(limit + 1)
             )
             return page("collections", [Collection(**row) for row in rows.mappings()], limit)
 
@@ -116,9 +114,7 @@ class GalleryStore:
 
     # ---- subjects
 
-    def create_subject(
-        self, collection_id: str, identifier: str | None, changes: Changes
-    ) -> tuple[Subject, bool]:
+    def create_subject(self, collection_id: str, identifier: str | None, changes: Changes) -> tuple[Subject, bool]:
         """Create a subject, or set what is given on the one that exists; True if it is new.
 
         Raises CollectionNotFound.
@@ -170,9 +166,7 @@ class GalleryStore:
 
     # ---- faces
 
-    def enrol(
-        self, collection_id: str, subject_id: str, faces: Sequence[NewFace], *, create_subject: bool
-    ) -> Enrolled:
+    def enrol(self, collection_id: str, subject_id: str, faces: Sequence[NewFace], *, create_subject: bool) -> Enrolled:
         """Add faces to a subject, which is created if it is missing and `create_subject`.
 
         Raises CollectionNotFound, or SubjectNotFound.
@@ -192,9 +186,7 @@ class GalleryStore:
             face_ids = [str(row["id"]) for row in rows]
         return Enrolled(collection_key, subject_key, face_ids, np.array(keys, np.int64), revision)
 
-    def list_faces(
-        self, collection_id: str, subject_id: str, cursor: str | None, limit: int
-    ) -> Page[StoredFace]:
+    def list_faces(self, collection_id: str, subject_id: str, cursor: str | None, limit: int) -> Page[StoredFace]:
         """A subject's faces in the order of enrolment.
 
         Raises CollectionNotFound, SubjectNotFound, InvalidCursor.
@@ -292,9 +284,7 @@ class GalleryStore:
         return Collection(**row)
 
     def _subject(self, connection: sa.Connection, collection_key: int, identifier: str) -> Subject:
-        query = select_subjects().where(
-            _SUBJECTS.collection_key == collection_key, _SUBJECTS.id == identifier
-        )
+        query = select_subjects().where(_SUBJECTS.collection_key == collection_key, _SUBJECTS.id == identifier)
         row = connection.execute(query).mappings().first()
         if row is None:
             raise no_subject(identifier)

@@ -38,9 +38,7 @@ class SubjectIndex:
         """How many subjects have at least one face."""
         return len(self._faces_of)
 
-    def add(
-        self, faces: NDArray[np.int64], subjects: NDArray[np.int64], embeddings: NDArray[np.float32]
-    ) -> None:
+    def add(self, faces: NDArray[np.int64], subjects: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
         """Make N faces searchable: keys (N,), their subjects (N,), unit vectors (N, D)."""
         owners = dict(zip(faces.tolist(), subjects.tolist(), strict=True))
         # Owners first: a search that runs in between must know whose every vector is.
@@ -64,10 +62,7 @@ class SubjectIndex:
         count = 4 * top_k
         while True:
             similarities, keys = self._vectors.search(queries, count)
-            ranked = [
-                self._best(row, owners)
-                for row, owners in zip(similarities.tolist(), keys.tolist(), strict=True)
-            ]
+            ranked = [self._best(row, owners) for row, owners in zip(similarities.tolist(), keys.tolist(), strict=True)]
             exhausted = keys.shape[1] < count
             if exhausted or all(len(hits) >= top_k for hits in ranked):
                 return [hits[:top_k] for hits in ranked]

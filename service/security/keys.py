@@ -15,9 +15,7 @@ from service.gallery.database import writing
 from service.gallery.tables import api_keys
 from service.security.roles import Role
 
-_USE_IS_NOTED_EVERY = timedelta(
-    minutes=1
-)  # a durable write for every request would be the slowest part of it
+_USE_IS_NOTED_EVERY = timedelta(minutes=1)  # a durable write for every request would be the slowest part of it
 _SHOWN = 7  # characters of a key that lists may show, of the 46 of a generated one
 _GENERATED_LENGTH = 46
 
@@ -70,9 +68,7 @@ class KeyStore:
         now = datetime.now(UTC)
         if row.last_used_at is None or now - row.last_used_at > _USE_IS_NOTED_EVERY:
             with writing(self._engine).begin() as connection:
-                connection.execute(
-                    sa.update(api_keys).where(api_keys.c.id == row.id).values(last_used_at=now)
-                )
+                connection.execute(sa.update(api_keys).where(api_keys.c.id == row.id).values(last_used_at=now))
         return ApiKey(row.id, row.name, row.prefix, Role(row.role))
 
 

@@ -67,9 +67,7 @@ def main() -> int:
     if not DEMO.is_dir():
         print(f"container-test skipped: no demonstration photos in {DEMO} (set FACEMARGIN_SHARED)")
     elif shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
-        print(
-            "container-test skipped: no docker engine answers here (set DOCKER_HOST if it listens elsewhere)"
-        )
+        print("container-test skipped: no docker engine answers here (set DOCKER_HOST if it listens elsewhere)")
     elif compose is None:
         print("container-test skipped: docker is here, but neither `docker compose` nor `docker-compose`")
     else:
@@ -90,10 +88,7 @@ def main() -> int:
 
 def compose_command() -> list[str] | None:
     """The compose of this machine: v2's plugin, else v1, else None."""
-    if (
-        shutil.which("docker")
-        and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode
-    ):
+    if shutil.which("docker") and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
         return ["docker", "compose"]
     return ["docker-compose"] if shutil.which("docker-compose") else None
 
@@ -134,9 +129,7 @@ def wait_healthy(deployment: Deployment) -> None:
     """Return once the image's own health check says healthy."""
     started, state = time.monotonic(), "absent"
     while time.monotonic() - started < HEALTHY_WITHIN_SECONDS:
-        state = run(
-            ["docker", "inspect", "--format", "{{.State.Health.Status}}", deployment.container]
-        ).strip()
+        state = run(["docker", "inspect", "--format", "{{.State.Health.Status}}", deployment.container]).strip()
         if state == "healthy":
             return print(f"ok    healthy after {time.monotonic() - started:.1f} s")
         time.sleep(0.5)
@@ -159,9 +152,7 @@ def verifies(deployment: Deployment) -> None:
     """Two photos of one person match; two of different people do not."""
     for target, expected in (("005_A.jpg", True), ("007_B.jpg", False)):
         with deployment.client() as client:
-            answer = client.post(
-                "/v1/verify", files={"source": photo("004_A.jpg"), "target": photo(target)}
-            ).json()
+            answer = client.post("/v1/verify", files={"source": photo("004_A.jpg"), "target": photo(target)}).json()
         outcome = f"match {answer.get('match')}, similarity {answer.get('similarity')}"
         check(f"verify 004_A.jpg {target}: {outcome}", answer.get("match") is expected, answer)
 
@@ -170,9 +161,7 @@ def enrols(deployment: Deployment) -> None:
     """Three people, one photo each."""
     for subject, name in ENROLLED.items():
         with deployment.client() as client:
-            answer = client.post(
-                f"/v1/collections/default/subjects/{subject}/faces", files={"image": photo(name)}
-            )
+            answer = client.post(f"/v1/collections/default/subjects/{subject}/faces", files={"image": photo(name)})
         check(f"enrol {subject} from {name}", answer.status_code == 201, answer.text)
 
 

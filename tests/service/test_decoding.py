@@ -240,9 +240,7 @@ def test_a_truncated_file_is_malformed(form: str, share: float) -> None:
     cut=st.integers(0, 10**6),
     header=st.booleans(),
 )
-def test_mutated_bytes_raise_image_errors_only(
-    form: str, edits: list[tuple[int, int]], cut: int, header: bool
-) -> None:
+def test_mutated_bytes_raise_image_errors_only(form: str, edits: list[tuple[int, int]], cut: int, header: bool) -> None:
     data = bytearray(saved(scene(24, 16), form))
     for place, value in edits:
         data[place % min(len(data), 64 if header else len(data))] = value

@@ -78,9 +78,7 @@ def test_the_database_is_durable(url: str) -> None:
     assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "secure_delete": 1}
 
 
-def test_an_enrolled_face_is_found_at_once_and_after_reopening(
-    gallery: Gallery, reopen: Callable[[], Gallery]
-) -> None:
+def test_an_enrolled_face_is_found_at_once_and_after_reopening(gallery: Gallery, reopen: Callable[[], Gallery]) -> None:
     gallery.enrol("default", "ada", [face(1), face(2)])
     gallery.enrol("default", "bob", [face(3)])
     for opened in (gallery, reopen()):
@@ -186,9 +184,7 @@ def test_a_damaged_embedding_refuses_to_open(
         reopen()
 
 
-@pytest.mark.parametrize(
-    "address", ["sqlite:////nonexistent/folder/x.db", "nonsense", "no-such-database://host/name"]
-)
+@pytest.mark.parametrize("address", ["sqlite:////nonexistent/folder/x.db", "nonsense", "no-such-database://host/name"])
 def test_an_unusable_database_says_so(address: str) -> None:
     with pytest.raises(GalleryUnusable):
         open_engine(address)

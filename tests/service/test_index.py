@@ -28,9 +28,7 @@ def units(count: int, seed: int) -> NDArray[np.float32]:
     removed=st.sets(st.integers(0, 59)),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_ranking_equals_brute_force(
-    count: int, subjects: int, top_k: int, removed: set[int], seed: int
-) -> None:
+def test_ranking_equals_brute_force(count: int, subjects: int, top_k: int, removed: set[int], seed: int) -> None:
     vectors, query = units(count, seed), units(2, seed + 1)
     keys, owners = np.arange(count) + 100, np.random.default_rng(seed).integers(0, subjects, count)
     index = SubjectIndex(FlatIndex(SIZE))

@@ -37,9 +37,7 @@ def test_auc_is_the_chance_that_a_genuine_pair_scores_higher(pairs: tuple[np.nda
 
 
 @given(scored_pairs(), st.sampled_from([0.0, 0.001, 0.01, 0.1, 0.5, 1.0]))
-def test_tar_is_the_best_of_all_thresholds_within_the_fmr(
-    pairs: tuple[np.ndarray, np.ndarray], fmr: float
-) -> None:
+def test_tar_is_the_best_of_all_thresholds_within_the_fmr(pairs: tuple[np.ndarray, np.ndarray], fmr: float) -> None:
     scores, same = pairs
     expected = max(
         (scores[same] >= threshold).mean()

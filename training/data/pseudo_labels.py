@@ -59,4 +59,5 @@ def template_box(photos: list[Photo]) -> NDArray[np.float32]:
                 scale = np.hypot(matrix[0, 0], matrix[1, 0])
                 centre = matrix[:, :2] @ (box[:2] + box[2:] / 2) + matrix[:, 2]
                 corners.append(np.concatenate([centre - box[2:] * scale / 2, box[2:] * scale]))
-    return np.median(corners, axis=0).astype(np.float32)
+    typical: NDArray[np.float32] = np.median(corners, axis=0).astype(np.float32)
+    return typical

@@ -89,7 +89,7 @@ class SceneComposer:
         crowd = bool(self._crowds) and random.random() < self._recipe.crowd_share
         portraits = self._turned if random.random() < self._recipe.rotate_share else self._portraits
         photos = self._crowds if crowd else portraits
-        photo = photos[random.integers(len(photos))]
+        photo = photos[int(random.integers(len(photos)))]
         width, height = place[2] - place[0], place[3] - place[1]
         sides = np.sqrt(photo.boxes[:, 2] * photo.boxes[:, 3])
         # Enlarging a face of a few pixels shows only blur: in a crowd aim at the others.
@@ -152,7 +152,7 @@ def _soft_mask(width: int, height: int, random: np.random.Generator) -> NDArray[
     power = random.uniform(2, 6)
     x, y = (np.abs(np.linspace(-1, 1, side, dtype=np.float32)) ** power for side in (width, height))
     radius = (x[None] + y[:, None]) ** (1 / power)
-    mask: NDArray[np.float32] = np.clip((1 - radius) / random.uniform(0.05, 0.3), 0, 1)[..., None]
+    mask: NDArray[np.float32] = np.clip((1 - radius) / random.uniform(0.05, 0.3), 0, 1)[..., None].astype(np.float32)
     return mask
 
 

@@ -44,9 +44,7 @@ def identity_images(folder: Path) -> tuple[list[Path], NDArray[np.int64]]:
     return images, identities.astype(np.int64)
 
 
-def count_pairs(
-    vectors: NDArray[np.float32], identities: NDArray[np.int64], *, block: int = 1024
-) -> PairHistogram:
+def count_pairs(vectors: NDArray[np.float32], identities: NDArray[np.int64], *, block: int = 1024) -> PairHistogram:
     """Histogram all N(N-1)/2 pairs of (N, D) unit embeddings, a block of rows at a time."""
     genuine = np.zeros(BINS, dtype=np.int64)
     impostor = np.zeros(BINS, dtype=np.int64)
@@ -74,9 +72,7 @@ def calibrate(vectors: NDArray[np.float32], identities: NDArray[np.int64], data:
         )
     slope, intercept = fit_logistic(histogram)
     if slope <= 0:
-        raise CalibrationError(
-            f"{data}: pairs of one person are no more alike than others: the model is untrained"
-        )
+        raise CalibrationError(f"{data}: pairs of one person are no more alike than others: the model is untrained")
     return Calibration(
         rows=fmr_rows(histogram.impostor, data),
         impostor_pairs=impostor,
@@ -100,14 +96,9 @@ def fmr_rows(impostor: NDArray[np.int64], data: str) -> list[CalibrationRow]:
     supported = [fmr for fmr in FMR_ROWS if fmr * total >= EXPECTED_ERRORS * (1 - 1e-9)]
     if len(supported) < 2:
         needed = round(EXPECTED_ERRORS / FMR_ROWS[1])
-        raise CalibrationError(
-            f"{data}: too few pairs of different people: {total}, at least {needed} are needed"
-        )
+        raise CalibrationError(f"{data}: too few pairs of different people: {total}, at least {needed} are needed")
     # `accepted` falls from total to 0, so the first entry within the budget is the lowest such edge.
-    return [
-        CalibrationRow(fmr=fmr, threshold=float(edges[np.argmax(accepted <= fmr * total)]))
-        for fmr in supported
-    ]
+    return [CalibrationRow(fmr=fmr, threshold=float(edges[np.argmax(accepted <= fmr * total)])) for fmr in supported]
 
 
 def fit_logistic(histogram: PairHistogram) -> tuple[float, float]:
@@ -131,7 +122,5 @@ def fit_logistic(histogram: PairHistogram) -> tuple[float, float]:
         residual = weight * (0.5 * (1 + np.tanh(0.5 * logits))) - positive
         return float(loss), np.array([residual @ cosine, residual.sum()])
 
-    fitted = minimize(
-        loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9}
-    )
+    fitted = minimize(loss_and_gradient, np.array([1.0, 0.0]), jac=True, method="BFGS", options={"gtol": 1e-9})
     return float(fitted.x[0]), float(fitted.x[1])

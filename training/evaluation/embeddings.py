@@ -44,9 +44,7 @@ def recogniser(path: Path) -> Embed:
     loaded = checkpoints.read(path)
     metadata = loaded.metadata
     if metadata.task != "recognition" or metadata.input != checkpoints.InputSpec():
-        raise EvaluationError(
-            f"{path}: not a recogniser of {SIZE}x{SIZE} aligned crops (task {metadata.task})"
-        )
+        raise EvaluationError(f"{path}: not a recogniser of {SIZE}x{SIZE} aligned crops (task {metadata.task})")
     forward = torch_forward(instantiate(loaded))
     return lambda crops: embed(crops, forward, metadata.flip_average)
 
@@ -111,9 +109,7 @@ def central_face(faces: Sequence[Face], *, width: int, height: int) -> Face | No
     return min(faces, key=distance, default=None)
 
 
-def embed_images(
-    paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, batch_size: int = 64
-) -> Embedded:
+def embed_images(paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, batch_size: int = 64) -> Embedded:
     """Embed N image files in batches, with a progress bar on a terminal. Raises EvaluationError."""
     found = np.zeros(len(paths), dtype=bool)
     waiting: list[NDArray[np.uint8]] = []

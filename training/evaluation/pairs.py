@@ -73,18 +73,14 @@ def _csv_rows(file: Path, lines: list[str]) -> Iterator[_Row]:
             raise PairsError(f"{file}:{line}: {len(cells)} cells where the header has {len(COLUMNS)}")
         fold, subject_a, image_a, subject_b, image_b, same = cells
         if not fold.isdecimal() or same not in ("0", "1"):
-            raise PairsError(
-                f"{file}:{line}: fold must be a whole number and same 0 or 1, not {fold!r}, {same!r}"
-            )
+            raise PairsError(f"{file}:{line}: fold must be a whole number and same 0 or 1, not {fold!r}, {same!r}")
         yield _Row(line, int(fold), (subject_a, image_a), (subject_b, image_b), same == "1")
 
 
 def _lfw_rows(file: Path, lines: list[str]) -> Iterator[_Row]:
     header = lines[0].split()
     if len(header) != 2 or not all(cell.isdecimal() and int(cell) > 0 for cell in header):
-        raise PairsError(
-            f"{file}:1: neither LFW's header (folds, pairs) nor the CSV header {','.join(COLUMNS)}"
-        )
+        raise PairsError(f"{file}:1: neither LFW's header (folds, pairs) nor the CSV header {','.join(COLUMNS)}")
     folds, each = map(int, header)
     if len(lines) - 1 != folds * each * 2:
         raise PairsError(f"{file}: {len(lines) - 1} pairs where its first line promises {folds} x 2 x {each}")

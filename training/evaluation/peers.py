@@ -61,9 +61,7 @@ class OnnxRecogniser:
     A graph with a fixed batch dimension is fed in portions of that size.
     """
 
-    def __init__(
-        self, path: Path, threads: int = 1, normalisation: Normalisation = Normalisation.IMAGENET
-    ) -> None:
+    def __init__(self, path: Path, threads: int = 1, normalisation: Normalisation = Normalisation.IMAGENET) -> None:
         self._session = open_onnx(path, threads)
         self._input = self._session.get_inputs()[0]
         if len(self._input.shape) != 4 or len(self._session.get_outputs()) != 1:
@@ -77,9 +75,7 @@ class OnnxRecogniser:
         The input is normalised as our networks' is, and turned into the peer's normalisation here.
         """
         if self._normalisation is Normalisation.IMAGENET:
-            images = (((images + 1) / 2 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION).astype(
-                np.float32, copy=False
-            )
+            images = (((images + 1) / 2 - _IMAGENET_MEAN) / _IMAGENET_DEVIATION).astype(np.float32, copy=False)
         fixed = self._input.shape[0]
         portion = fixed if isinstance(fixed, int) else max(len(images), 1)
         outputs = []
@@ -109,9 +105,7 @@ class Yunet:
         self._fixed = shape[2] if isinstance(shape[2], int) else None
         self.name = path.stem
 
-    def find(
-        self, image: NDArray[np.uint8], *, score_threshold: float = 0.3, max_side: int = 640
-    ) -> list[Face]:
+    def find(self, image: NDArray[np.uint8], *, score_threshold: float = 0.3, max_side: int = 640) -> list[Face]:
         """Faces of an (H, W, 3) uint8 RGB image, best first, in its pixels; IoU > 0.3 is suppressed.
 
         An image is only ever shrunk (to `max_side`, or the graph's own size), never enlarged.

@@ -14,9 +14,7 @@ from training.evaluation.verification import roc
 _LOWEST_FMR = 1e-4
 
 
-def plot_verification(
-    path: Path, similarity: Mapping[str, NDArray[np.float64]], same: NDArray[np.bool_]
-) -> None:
+def plot_verification(path: Path, similarity: Mapping[str, NDArray[np.float64]], same: NDArray[np.bool_]) -> None:
     """Write a PNG: the ROC of every model over FMR on a log axis, and the first model's score histogram.
 
     similarity: model name -> (P,) cosines, NaN where a face was not found; same: (P,) bool.

@@ -63,9 +63,7 @@ def evaluate_verification(
     own, *others = [report for _, report in measured.values()]
     document = {**own, "machine": machine.describe()}
     if others:
-        document["peer"] = {
-            contender.name: other for contender, other in zip(contenders[1:], others, strict=True)
-        }
+        document["peer"] = {contender.name: other for contender, other in zip(contenders[1:], others, strict=True)}
     return document
 
 
@@ -83,9 +81,7 @@ def _peers(paths: Sequence[Path], normalisation: Normalisation, detector: Path |
     recognisers = [peer for peer in opened if isinstance(peer, OnnxRecogniser)]
     finders = [peer for peer in opened if isinstance(peer, Yunet)]
     if finders and (detector is None or not recognisers or len(finders) > 1):
-        raise PeerError(
-            f"{finders[-1].name}: a peer detector goes with a peer recogniser, once, on whole photos"
-        )
+        raise PeerError(f"{finders[-1].name}: a peer detector goes with a peer recogniser, once, on whole photos")
     reader: embeddings.ReadCrop = embeddings.read_aligned
     name = None
     if finders:

@@ -116,9 +116,7 @@ def best_threshold(similarity: NDArray[np.float64], same: NDArray[np.bool_]) -> 
     accurate ones the one in the widest gap wins (then the lowest), since it is the least sensitive.
     """
     if same.all() or not same.any():
-        raise ProtocolError(
-            "a threshold needs scored pairs of the same and of different people outside each fold"
-        )
+        raise ProtocolError("a threshold needs scored pairs of the same and of different people outside each fold")
     values, position = np.unique(similarity, return_inverse=True)
     genuine = np.bincount(position[same], minlength=len(values))
     impostor = np.bincount(position[~same], minlength=len(values))

@@ -61,7 +61,7 @@ def level_targets(
     told = told.gather(1, owner.flatten(1)[..., None].expand(-1, -1, told.shape[-1]))
     told = told.view(*heat.shape, -1)
     heard = 1 - _covered(ignored, stride, height, width) * (weight == 0)
-    return LevelTargets(heat, heard, weight, told[..., :4], told[..., 4:].unflatten(-1, (5, 2)))
+    return LevelTargets(heat, heard, weight, told[..., :4], told[..., 4:].reshape(*heat.shape, 5, 2))
 
 
 def _bump(centre: Tensor, size: Tensor, stride: int, cells: int) -> Tensor:
@@ -145,7 +145,7 @@ def detection_loss(
         cell = torch.stack([column, row], dim=1) + 0.5
         centre = (cell + told[:, 1:3]) * stride
         size = UNIT * stride * told[:, 3:5].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
-        points = (cell[:, None] + UNIT * told[:, 5:].unflatten(1, (5, 2))) * stride
+        points = (cell[:, None] + UNIT * told[:, 5:].reshape(-1, 5, 2)) * stride
         target, marks = targets.box[batch, row, column], targets.landmarks[batch, row, column]
         box = box + (weight * box_loss(centre, size, target)).sum()
         landmark = landmark + (weight * landmark_loss(points, marks, target[:, 2:])).sum()

@@ -31,18 +31,14 @@ def upgrade() -> None:
     _create_people()
     _create_revisions()
     _create_keys()
-    op.bulk_insert(
-        collections, [{"id": "default", "name": "default", "metadata": {}, "created_at": datetime.now(UTC)}]
-    )
+    op.bulk_insert(collections, [{"id": "default", "name": "default", "metadata": {}, "created_at": datetime.now(UTC)}])
 
 
 def _create_people() -> None:
     op.create_table(
         "subjects",
         sa.Column("key", KEY, primary_key=True),
-        sa.Column(
-            "collection_key", KEY, sa.ForeignKey("collections.key", ondelete="CASCADE"), nullable=False
-        ),
+        sa.Column("collection_key", KEY, sa.ForeignKey("collections.key", ondelete="CASCADE"), nullable=False),
         sa.Column("id", sa.String(128), nullable=False),
         sa.Column("name", sa.String(200), nullable=False),
         sa.Column("metadata", sa.JSON, nullable=False),

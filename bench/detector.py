@@ -1,0 +1,105 @@
+"""Our face detector beside YuNet, in the same run: forward time, and average precision on wider-dev.
+
+    python bench/detector.py --json detector.json
+
+Time: one thread each, a 640x480 input, medians of alternating runs; ours in the service's engine, the peer in
+ONNX Runtime. Precision: ours enlarges small photos, so the peer is measured on the photos as they are and
+enlarged alike.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from PIL import Image
+
+from models import checkpoint, pretrained
+from models.detector.find import MAX_SIDE, find_faces
+from models.faces import Face, Forward
+from service.recognition.engines import EngineOptions, OpenVinoEngine
+from training.evaluation.detection import measure, peer_finder, read_labels
+from training.evaluation.machine import describe
+from training.evaluation.peers import Yunet, open_onnx
+
+SHARED = Path(os.environ.get("FACEMARGIN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+PEER = SHARED / "peers" / "yunet_n_dynamic.onnx"
+PHOTOS = SHARED / "data" / "photos.tar"
+WARM_UP = 5
+
+
+@click.command()
+@click.option("--checkpoint", "path", type=click.Path(path_type=Path), default=pretrained.DETECTOR)
+@click.option("--peer", type=click.Path(path_type=Path), default=PEER)
+@click.option("--photos", type=click.Path(path_type=Path), default=PHOTOS)
+@click.option("--rounds", type=click.IntRange(1), default=60, show_default=True)
+@click.option("--json", "output", type=click.Path(path_type=Path), required=True)
+def main(path: Path, peer: Path, photos: Path, rounds: int, output: Path) -> None:
+    """Measure and write {"name", "machine", "rows", "ratios"}."""
+    loaded = checkpoint.read(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        ours = OpenVinoEngine.open(loaded, Path(scratch) / "cache", EngineOptions(threads=1))
+        speed = forward_times(ours, open_onnx(peer, threads=1), rounds)
+        with tarfile.open(photos) as archive:
+            archive.extractall(Path(scratch) / "photos", filter="data")
+        precision = precisions(ours, Yunet(peer), Path(scratch) / "photos")
+    rows = [
+        {"model": loaded.model_id, "engine": "openvino", "ms_640x480": speed[0], **precision[0]},
+        {"model": peer.stem, "engine": "onnxruntime", "ms_640x480": speed[1], **precision[1]},
+        {"model": f"{peer.stem}, photos enlarged", "engine": "onnxruntime", **precision[2]},
+    ]
+    ratios = {
+        "peer_over_ours_ms": round(speed[1] / speed[0], 3),
+        "ours_over_peer_ap50_16": round(precision[0]["ap50"]["16"] / precision[2]["ap50"]["16"], 3),
+        "ours_over_peer_ap50_32": round(precision[0]["ap50"]["32"] / precision[2]["ap50"]["32"], 3),
+    }
+    document = {"name": "detector", "machine": {**describe(), "threads": 1}, "rows": rows, "ratios": ratios}
+    output.write_text(json.dumps(document, indent=2) + "\n")
+    click.echo(json.dumps({"rows": rows, "ratios": ratios}, indent=2))
+
+
+def forward_times(ours: Forward, peer: onnxruntime.InferenceSession, rounds: int) -> tuple[float, float]:
+    """Median milliseconds of ours and of the peer, run in turns so that both meet the same noise."""
+    planes = np.random.default_rng(0).uniform(-1, 1, (1, 3, 480, 640)).astype(np.float32)
+    name = peer.get_inputs()[0].name
+    times: tuple[list[float], list[float]] = ([], [])
+    for turn in range(WARM_UP + rounds):
+        for run, kept in zip((ours, lambda x: peer.run(None, {name: x})), times, strict=True):
+            started = time.perf_counter()
+            run(planes)
+            if turn >= WARM_UP:
+                kept.append((time.perf_counter() - started) * 1e3)
+    return round(median(times[0]), 3), round(median(times[1]), 3)
+
+
+def precisions(ours: Forward, peer: Yunet, photos: Path) -> list[dict[str, Any]]:
+    """The measure of ours, of the peer, and of the peer on enlarged photos."""
+    labels = read_labels(photos / "wider-dev.json")
+
+    def enlarged(image: NDArray[np.uint8], score: float) -> list[Face]:
+        scale = MAX_SIDE / max(image.shape[:2])
+        size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+        pixels = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        found = peer.find(pixels, score_threshold=score)
+        return [Face(tuple(value / scale for value in face.box), face.landmarks / scale, face.score) for face in found]
+
+    finders = (
+        lambda image, score: find_faces(image, ours, score_threshold=score),
+        peer_finder(peer),
+        enlarged,
+    )
+    return [measure(photos, labels, find) for find in finders]
+
+
+if __name__ == "__main__":
+    main()
