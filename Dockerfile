@@ -34,10 +34,34 @@ RUN python -m pip install --no-deps .
 
 # The shipped checkpoints as OpenVINO graphs. torch stays behind in this stage.
 FROM dependencies AS graphs
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_FIND_LINKS
 RUN python -m pip install -r torch.txt
 COPY . .
 RUN python -m pip install --no-deps . \
  && FACEMARGIN_DATA_DIR=/tmp/data FACEMARGIN_CACHE_DIR=/opt/graphs facemargin doctor
+
+FROM base AS server
+LABEL org.opencontainers.image.title="facemargin" \
+      org.opencontainers.image.description="Self-hosted face recognition: verify, enrol, identify" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=installed /opt/venv /opt/venv
+COPY --from=graphs /opt/graphs /opt/graphs
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp facemargin \
+ && install -d -o facemargin -g facemargin -m 700 /data
+ENV HOME=/tmp \
+    FACEMARGIN_HOST=0.0.0.0 \
+    FACEMARGIN_PORT=8000 \
+    FACEMARGIN_DATA_DIR=/data \
+    FACEMARGIN_CACHE_DIR=/opt/graphs
+USER facemargin
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"FACEMARGIN_PORT\"]}/readyz', timeout=4).close()"]
+CMD ["facemargin", "serve"]
 
 FROM base AS train-dependencies
 ARG PIP_EXTRA_INDEX_URL
@@ -66,24 +90,5 @@ STOPSIGNAL SIGTERM
 ENTRYPOINT ["facemargin", "train"]
 CMD ["--help"]
 
-FROM base AS server
-LABEL org.opencontainers.image.title="facemargin" \
-      org.opencontainers.image.description="Self-hosted face recognition: verify, enrol, identify" \
-      org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=installed /opt/venv /opt/venv
-COPY --from=graphs /opt/graphs /opt/graphs
-RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp facemargin \
- && install -d -o facemargin -g facemargin -m 700 /data
-ENV HOME=/tmp \
-    FACEMARGIN_HOST=0.0.0.0 \
-    FACEMARGIN_PORT=8000 \
-    FACEMARGIN_DATA_DIR=/data \
-    FACEMARGIN_CACHE_DIR=/opt/graphs
-USER facemargin
-WORKDIR /data
-VOLUME /data
-EXPOSE 8000
-STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-  CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"FACEMARGIN_PORT\"]}/readyz', timeout=4).close()"]
-CMD ["facemargin", "serve"]
+# What `docker build .` makes when no target is named.
+FROM server
