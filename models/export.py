@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import openvino
 import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from models.checkpoint import Checkpoint
 from models.network import instantiate
@@ -24,8 +26,12 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
     spec = checkpoint.metadata.input
     example = torch.from_numpy(np.zeros((2, 3, spec.height, spec.width), dtype=np.float32))
     sizes = [spec.height, spec.width] if checkpoint.metadata.task == "recognition" else [-1, -1]
+    # The front end itself, since openvino.convert_model reports each use to its maker over the network.
+    frontend = FrontEndManager().load_by_framework("pytorch")
     with torch.inference_mode():
-        graph = openvino.convert_model(network, example_input=example, input=[[-1, 3, *sizes]])
+        decoder = TorchScriptPythonDecoder(network, example_input=example)  # must outlive the conversion
+        graph = frontend.convert(frontend.load(decoder))
+    graph.reshape(openvino.PartialShape([-1, 3, *sizes]))
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         temporary = Path(folder) / path.name
