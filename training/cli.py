@@ -83,6 +83,7 @@ def evaluate() -> None:
 )
 @click.option("--json", "output", type=_OUTPUT, required=True, help="Where the figures go.")
 @click.option("--plot", type=_OUTPUT, help="PNG with ROC and score histogram.")
+@click.option("--record", help="Also keep the figures in the checkpoint's metadata, under this name.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
 def verification(
     images: Path,
@@ -94,6 +95,7 @@ def verification(
     peer_normalisation: str,
     output: Path,
     plot: Path | None,
+    record: str | None,
     threads: int | None,
 ) -> None:
     """Accuracy by k folds, AUC, EER and TAR at fixed FMR on pairs of photos.
@@ -119,6 +121,7 @@ def verification(
         )
     _write_json(output, report)
     summary = {key: report[key] for key in ("accuracy_mean", "accuracy_std", "auc", "eer", "tar_at_fmr")}
+    _record(checkpoint or RECOGNISER, record, summary)
     click.echo(json.dumps(summary))
 
 
@@ -131,6 +134,7 @@ def verification(
 @click.option("--checkpoint", type=_FILE, help="Detector; default: the shipped one.")
 @click.option("--peer", "peers", type=_FILE, multiple=True, help="YuNet as ONNX, measured alongside.")
 @click.option("--last", type=click.IntRange(1), help="Only so many photos, the last by name.")
+@click.option("--record", help="Also keep the figures in the checkpoint's metadata, under this name.")
 @click.option("--json", "output", type=_OUTPUT, required=True, help="Where the figures go.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
 def detection(
@@ -139,6 +143,7 @@ def detection(
     checkpoint: Path | None,
     peers: tuple[Path, ...],
     last: int | None,
+    record: str | None,
     output: Path,
     threads: int | None,
 ) -> None:
@@ -151,6 +156,7 @@ def detection(
         report = evaluate_detection(images, labels, checkpoint=checkpoint or DETECTOR, peers=peers, last=last)
     _write_json(output, report)
     summary = {key: report[key] for key in ("ap50", "landmark_error", "faces", "false_positives_per_image")}
+    _record(checkpoint or DETECTOR, record, summary)
     click.echo(json.dumps(summary))
 
 
@@ -183,6 +189,17 @@ def calibrate(checkpoint: Path, images: Path, output: Path | None, threads: int 
         table = calibration.calibrate(embedded.vectors, identities, data)
     checkpoints.write(output or checkpoint, loaded.weights, loaded.metadata.model_copy(update={"calibration": table}))
     click.echo(table.model_dump_json(indent=2))
+
+
+def _record(path: Path, name: str | None, figures: dict[str, Any]) -> None:
+    """Keep figures in a checkpoint; its weights stay, and with them the model id."""
+    if name is None:
+        return
+    from models import checkpoint as checkpoints
+
+    loaded = checkpoints.read(path)
+    metrics = {**loaded.metadata.metrics, name: figures}
+    checkpoints.write(path, loaded.weights, loaded.metadata.model_copy(update={"metrics": metrics}))
 
 
 def _use_threads(threads: int | None) -> None:

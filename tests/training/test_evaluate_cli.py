@@ -86,9 +86,10 @@ def refused(result: Result, *words: str) -> None:
 
 def test_verification_writes_the_fixed_interface(faces: Path, pairs: Path, recogniser: Path, tmp_path: Path) -> None:
     output, plot = tmp_path / "deep" / "out.json", tmp_path / "roc.png"
+    checkpoint = shutil.copy(recogniser, tmp_path)
     result = run(
-        *("evaluate", "verification", "--images", faces, "--pairs", pairs, "--checkpoint", recogniser),
-        *("--json", output, "--plot", plot),
+        *("evaluate", "verification", "--images", faces, "--pairs", pairs, "--checkpoint", checkpoint),
+        *("--json", output, "--plot", plot, "--record", "few"),
     )
     assert result.exit_code == 0, result.output
     report = json.loads(output.read_text())
@@ -101,6 +102,9 @@ def test_verification_writes_the_fixed_interface(faces: Path, pairs: Path, recog
     assert report["model"].startswith("random-recognition@")
     with Image.open(plot) as image:
         assert image.format == "PNG"
+    recorded = checkpoints.read(checkpoint)
+    assert recorded.metadata.metrics["few"]["auc"] == report["auc"]
+    assert recorded.model_id == report["model"]
 
 
 def test_a_peer_is_measured_in_the_same_run(
