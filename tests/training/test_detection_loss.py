@@ -105,7 +105,7 @@ def test_unknown_landmarks_cost_nothing_and_give_no_gradient() -> None:
     loss = landmark_loss(points, target, torch.full((2, 2), 10.0))
     loss.sum().backward()
     assert loss[0] == 0
-    assert loss[1] == pytest.approx(0.3 - 0.01)  # smooth L1 beyond its knee: |e| - beta / 2
+    assert loss[1].item() == pytest.approx(0.3 - 0.01)  # smooth L1 beyond its knee: |e| - beta / 2
     assert points.grad is not None
     assert points.grad[0].abs().max() == 0
     assert points.grad.isfinite().all()

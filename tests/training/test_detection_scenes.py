@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,31 @@ def test_pasted_faces_are_labelled_and_cover_no_other_face() -> None:
 
 
 def test_small_faces_are_ignored_not_taught() -> None:
-    composer = SceneComposer([white_face()], [], [], recipe(grids={4: 1.0}, smallest_face=500.0))
-    scene = composer.scene(160, np.random.default_rng(3))
-    assert len(scene.boxes) == 0
-    assert len(scene.ignored) > 0
+    white = white_face()
+    speck = np.array([[110, 60, 10, 10]], np.float32)
+    photo = replace(white, boxes=np.concatenate([FACE, speck]), landmarks=np.concatenate([POINTS, POINTS / 4]))
+    composer = SceneComposer([photo], [], [], recipe(smallest_face=60.0, aspect=0.0))
+    random = np.random.default_rng(3)
+    scenes = [composer.scene(320, random) for _ in range(30)]
+    taught = np.concatenate([scene.boxes for scene in scenes])
+    assert len(taught) > 20
+    assert (np.sqrt(taught[:, 2] * taught[:, 3]) >= 59).all()
+    assert any(len(scene.ignored) for scene in scenes)
+
+
+def test_squeezed_portraits_become_narrow() -> None:
+    def aspects(squeeze: float) -> np.ndarray:
+        composer = SceneComposer(
+            [white_face()], [], [], recipe(smallest_face=20.0, aspect=0.0, cover_share=1.0, squeeze=squeeze)
+        )
+        random = np.random.default_rng(4)
+        boxes = np.concatenate([composer.scene(160, random).boxes for _ in range(60)])
+        whole = boxes[(boxes[:, :2] > 0).all(axis=1) & (boxes[:, :2] + boxes[:, 2:] < 160).all(axis=1)]
+        return whole[:, 3] / whole[:, 2]
+
+    np.testing.assert_allclose(aspects(1.0), 56 / 40, rtol=0.02)
+    assert aspects(2.0).max() > 1.7 * 56 / 40
+    assert aspects(2.0).min() >= 0.98 * 56 / 40
 
 
 @pytest.mark.parametrize("degrees", [-30.0, 0.0, 20.0])
@@ -145,5 +167,5 @@ def test_missing_photos_and_labels_are_named(tmp_path: Path) -> None:
 def test_crops_are_spread_over_the_archive(shared: Path) -> None:
     crops = read_crops(shared / "data/faces-train-unlabelled.tar.gz", 50, FACE[0])
     assert 40 <= len(crops) <= 50
-    assert len({crop.name.split("_")[2] for crop in crops}) > 10  # ages, by name: not one end of the list
+    assert len({Path(crop.name).name.split("_")[0] for crop in crops}) > 10  # ages, by name: not one end of the list
     assert all(crop.image.size == (112, 112) for crop in crops)

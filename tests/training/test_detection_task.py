@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.detection import read_photos
+from models import checkpoint
+from models.checkpoint import Metadata
+from models.network import weights_of
+from models.registry import build
+from training.data.detection import DetectionDataError, read_photos
 from training.data.pseudo_labels import complete, template_box
 from training.evaluation.peers import Yunet
-from training.tasks.detection import DetectionTask, read_training_photos
+from training.tasks.detection import DetectionTask, initial_network, read_training_photos
 from training.tasks.detection_config import DetectionConfig
 
 
@@ -48,20 +52,21 @@ def test_large_scenes_cost_as_much_as_usual_ones(task: DetectionTask) -> None:
     assert shapes == {(8, 96, 96, 3), (2, 192, 192, 3)}
 
 
-def test_it_learns(task: DetectionTask) -> None:
+def test_every_part_of_the_loss_is_learnt(task: DetectionTask) -> None:
+    """Forty steps on one batch: each part falls well below where it began."""
     torch.manual_seed(0)
-    torch.set_num_threads(1)
-    optimiser = torch.optim.AdamW(task.learner.parameters(), lr=5e-3)
-    losses = []
-    for epoch in range(12):
-        for batch in task.batches(epoch, 0, 1):
-            loss, parts = task.learner(batch)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            losses.append(float(loss))
-    assert set(parts) == {"heat", "box", "landmark"}
-    assert np.mean(losses[-8:]) < 0.5 * np.mean(losses[:4])
+    optimiser = torch.optim.AdamW(task.learner.parameters(), lr=1e-2)
+    batch = next(task.batches(0, 0, 1))
+    history = []
+    for _ in range(40):
+        loss, parts = task.learner(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append({name: float(part) for name, part in parts.items()})
+    for name in ("heat", "box", "landmark"):
+        late = np.mean([parts[name] for parts in history[-5:]])
+        assert late < 0.7 * history[0][name], name
 
 
 def test_held_out_portraits_are_never_seen(config: DetectionConfig, shared: Path) -> None:
@@ -88,3 +93,15 @@ def test_the_template_box_surrounds_the_template(shared: Path) -> None:
     assert 0 < y < 52
     assert 73 < x + width < 112
     assert y + height > 92
+
+
+def test_another_architecture_is_no_start(config: DetectionConfig, tmp_path: Path) -> None:
+    start = tmp_path / "start.safetensors"
+    network = build("centreface-fpn", **config.arguments)
+    metadata = Metadata(task="detection", name="start", architecture="centreface-fpn", arguments=config.arguments)
+    checkpoint.write(start, weights_of(network), metadata)
+    again = initial_network(config.model_copy(update={"initial": start}))
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+    with pytest.raises(DetectionDataError, match="start"):
+        initial_network(config.model_copy(update={"initial": start, "arguments": {}}))

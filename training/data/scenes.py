@@ -34,6 +34,7 @@ class SceneRecipe(BaseModel):
     rotate_share: of portraits that are turned, by up to max_rotation degrees. cover_share: of tiles whose
     photo is shifted to cover them as far as it can. aspect: standard deviation of the
     log aspect ratio. widen: crowd photos are widened by a factor between 1 and this.
+    squeeze: portraits and pasted faces are narrowed by a factor between 1 and this.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +49,7 @@ class SceneRecipe(BaseModel):
     cover_share: float = Field(0.85, ge=0, le=1)
     aspect: float = Field(0.12, ge=0)
     widen: float = Field(1.7, ge=1)
+    squeeze: float = Field(1.0, ge=1)
 
 
 class SceneComposer:
@@ -95,8 +97,7 @@ class SceneComposer:
         # Enlarging a face of a few pixels shows only blur: in a crowd aim at the others.
         aims = np.flatnonzero(sides >= (5 if crowd else 0))
         aspect = np.exp(random.normal(0, self._recipe.aspect))
-        if crowd:
-            aspect *= random.uniform(1, self._recipe.widen)
+        aspect *= random.uniform(1, self._recipe.widen) if crowd else 1 / random.uniform(1, self._recipe.squeeze)
         if len(aims) and random.random() < 0.95:
             face = photo.boxes[aims[random.integers(len(aims))]]
             smallest = max(self._recipe.smallest_face, 0.1 * min(width, height))
@@ -119,7 +120,8 @@ class SceneComposer:
         size = len(scene.image)
         box = donor.boxes[0]
         wanted = np.exp(random.uniform(np.log(self._recipe.smallest_face), np.log(0.5 * size)))
-        scale = wanted / np.sqrt(box[2] * box[3])
+        narrow = np.sqrt(random.uniform(1, self._recipe.squeeze))
+        scale = wanted / np.sqrt(box[2] * box[3]) * np.array([1 / narrow, narrow])
         grown = box[2:] * random.uniform(1.15, 1.8, 2)
         start = np.maximum(box[:2] + box[2:] / 2 - grown / 2, 0)
         end = np.minimum(box[:2] + box[2:] / 2 + grown / 2, donor.image.size)
@@ -157,7 +159,7 @@ def _soft_mask(width: int, height: int, random: np.random.Generator) -> NDArray[
 
 
 def _moved_boxes(
-    boxes: NDArray[np.float32], scale: float | NDArray[np.float64], shift: NDArray[np.float64]
+    boxes: NDArray[np.float32], scale: NDArray[np.float64], shift: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     return np.concatenate([boxes[:, :2] * scale + shift, boxes[:, 2:] * scale], axis=1).astype(np.float32)
 

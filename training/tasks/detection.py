@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from models import checkpoint
 from models.checkpoint import InputSpec, Metadata
+from models.network import instantiate
 from models.registry import build
-from training.data.detection import Photo, read_crops, read_photos
+from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
 from training.data.photometric import photometric
 from training.data.pseudo_labels import complete, template_box
 from training.data.scenes import Scene, SceneComposer
@@ -54,8 +56,9 @@ class DetectionTask:
         self._config, self._name, self._batch_size, self._seed = config, name, batch_size, seed
         portraits, crowds, crops = read_training_photos(config)
         self._composer = SceneComposer(portraits, crowds, crops, config.scenes)
+        self._started_from = checkpoint.read(config.initial).model_id if config.initial else "random weights"
         self._counts = {"portraits": len(portraits), "crowds": len(crowds), "crops": len(crops)}
-        network = build(config.architecture, **config.arguments)
+        network = initial_network(config)
         self.learner = DetectionLearner(network, config.box_weight, config.landmark_weight)
 
     def steps_per_epoch(self, world_size: int) -> int:
@@ -82,7 +85,7 @@ class DetectionTask:
             input=InputSpec(width=640, height=640, alignment=None),
             embedding_size=None,
             flip_average=False,
-            training={"photos": self._counts, "scenes": self._config.images_per_epoch},
+            training={"photos": self._counts, "started_from": self._started_from},
             metrics={},
             calibration=None,
             probe=None,
@@ -92,6 +95,22 @@ class DetectionTask:
     def evaluate(self, network: nn.Module) -> dict[str, float]:
         """Nothing is measured while training: average precision is a command of its own."""
         return {}
+
+
+def initial_network(config: DetectionConfig) -> nn.Module:
+    """The network as it starts: `config.initial`'s weights, or random ones.
+
+    Raises DetectionDataError when that checkpoint is of another architecture, CheckpointError.
+    """
+    if config.initial is None:
+        return build(config.architecture, **config.arguments)
+    start = checkpoint.read(config.initial)
+    if (start.metadata.architecture, start.metadata.arguments) != (config.architecture, config.arguments):
+        raise DetectionDataError(
+            f"{config.initial}: holds {start.metadata.architecture} {start.metadata.arguments}, "
+            f"not {config.architecture} {config.arguments}"
+        )
+    return instantiate(start)
 
 
 def read_training_photos(config: DetectionConfig) -> tuple[list[Photo], list[Photo], list[Photo]]:

@@ -13,6 +13,7 @@ from training.data.scenes import SceneRecipe
 class DetectionConfig(BaseModel):
     """What the detector is and what it learns from.
 
+    initial: a checkpoint of the same architecture whose weights the network starts from.
     photos: folder or tar with `SOURCE.json` and `SOURCE/*.jpg` for each of portraits and crowds.
     crops: tar of aligned face crops to paste into scenes, at most `crops_limit` of them.
     peer: a YuNet ONNX file that adds landmarks to boxes without, and marks unlabelled faces as ignored.
@@ -26,6 +27,7 @@ class DetectionConfig(BaseModel):
     kind: Literal["detection"] = "detection"
     architecture: str = "centreface-fpn"
     arguments: dict[str, Any] = {}
+    initial: Path | None = None
     photos: Path
     portraits: str = "celeba"
     crowds: str = "wider-train"
