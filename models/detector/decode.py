@@ -12,6 +12,9 @@ from models.faces import Face
 STRIDES = (8, 16, 32)
 CHANNELS = 15  # heat logit, 2 centre offsets, 2 log sizes, 5 x 2 landmark offsets
 UNIT = 4.0  # sizes and landmark offsets are told in units of this many strides, so that they are near 1
+VOTE_OVERLAP = 0.6  # IoU from which the cells around a peak speak of the peak's face
+_AROUND = np.mgrid[-1:2, -1:2].reshape(2, 9)  # row and column offsets of a 3x3 neighbourhood
+_MIDDLE = 4
 MAX_LOG_SIZE = 4.0  # exp(4) * 4 * 32 px is beyond any input; keeps damaged maps finite
 
 
@@ -21,8 +24,9 @@ def decode(outputs: Sequence[NDArray[np.float32]], score_threshold: float, overl
     outputs: one (1, 15, H/s, W/s) float32 map for each stride s of 8, 16, 32. The cell (c, r) says:
     score sigmoid(heat), centre ((c, r) + 1/2 + offset) s, size 4 s exp(log size), landmarks
     ((c, r) + 1/2 + 4 offset) s. Only cells that are the maximum of their 3x3 neighbourhood speak
-    (CenterNet, Zhou et al. 2019). A face between two scales peaks on both, so of two boxes with
-    IoU above `overlap_limit` the weaker is dropped.
+    (CenterNet, Zhou et al. 2019); the cells around it that tell much the same box vote on box and
+    landmarks, weighted by their scores, since each is a guess of its own. A face between two scales
+    peaks on both, so of two boxes with IoU above `overlap_limit` the weaker is dropped.
     """
     levels = [_peaks(level[0], stride, score_threshold) for level, stride in zip(outputs, STRIDES, strict=True)]
     scores, boxes, landmarks = (np.concatenate(parts) for parts in zip(*levels, strict=True))
@@ -40,13 +44,32 @@ def _peaks(
     # Thresholding the logit spares a sigmoid over the whole map.
     lowest = np.log(score_threshold / (1 - score_threshold)) if score_threshold > 0 else -np.inf
     rows, columns = np.nonzero((heat >= lowest) & (heat >= _highest_around(heat)))
-    told = maps[:, rows, columns].T
-    scores = 1 / (1 + np.exp(-told[:, 0]))
-    cells = np.stack([columns, rows], axis=1).astype(np.float32) + 0.5
-    sizes = UNIT * stride * np.exp(np.clip(told[:, 3:5], -MAX_LOG_SIZE, MAX_LOG_SIZE))
-    centres = (cells + told[:, 1:3]) * stride
-    landmarks = (cells[:, None] + UNIT * told[:, 5:].reshape(-1, 5, 2)) * stride
-    boxes = np.concatenate([centres - sizes / 2, sizes], axis=1)
+    scores, boxes, landmarks = _told(maps, rows[:, None] + _AROUND[0], columns[:, None] + _AROUND[1], stride)
+    weights = scores * (overlaps(boxes[:, _MIDDLE, None], boxes) >= VOTE_OVERLAP)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return (
+        scores[:, _MIDDLE],
+        np.einsum("nk,nkc->nc", weights, boxes),
+        np.einsum("nk,nkpc->npc", weights, landmarks),
+    )
+
+
+def _told(
+    maps: NDArray[np.float32], rows: NDArray[np.intp], columns: NDArray[np.intp], stride: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """What cells (N, K) say: scores (N, K), boxes (N, K, 4), landmarks (N, K, 5, 2).
+
+    Places beyond the map repeat its border, with score 0.
+    """
+    inside = (rows >= 0) & (rows < maps.shape[1]) & (columns >= 0) & (columns < maps.shape[2])
+    rows, columns = rows.clip(0, maps.shape[1] - 1), columns.clip(0, maps.shape[2] - 1)
+    told = np.moveaxis(maps[:, rows, columns], 0, -1)
+    scores = inside / (1 + np.exp(-told[..., 0]))
+    cells = np.stack([columns, rows], axis=-1).astype(np.float32) + 0.5
+    sizes = UNIT * stride * np.exp(np.clip(told[..., 3:5], -MAX_LOG_SIZE, MAX_LOG_SIZE))
+    centres = (cells + told[..., 1:3]) * stride
+    landmarks = (cells[..., None, :] + UNIT * told[..., 5:].reshape(*rows.shape, 5, 2)) * stride
+    boxes = np.concatenate([centres - sizes / 2, sizes], axis=-1)
     return scores.astype(np.float32), boxes.astype(np.float32), landmarks.astype(np.float32)
 
 
@@ -70,10 +93,10 @@ def distinct(boxes: NDArray[np.float32], scores: NDArray[np.float32], overlap_li
 
 
 def overlaps(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Intersection over union of one box (4,) with others (N, 4), all x, y, width, height -> (N,)."""
-    start = np.maximum(box[:2], others[:, :2])
-    end = np.minimum(box[:2] + box[2:], others[:, :2] + others[:, 2:])
-    shared = np.prod(np.clip(end - start, 0, None), axis=1)
-    union = box[2] * box[3] + others[:, 2] * others[:, 3] - shared
+    """Intersection over union of boxes (..., 4), x, y, width, height, that broadcast -> (...)."""
+    start = np.maximum(box[..., :2], others[..., :2])
+    end = np.minimum(box[..., :2] + box[..., 2:], others[..., :2] + others[..., 2:])
+    shared = np.prod(np.clip(end - start, 0, None), axis=-1)
+    union = np.prod(box[..., 2:], axis=-1) + np.prod(others[..., 2:], axis=-1) - shared
     overlap: NDArray[np.float32] = shared / np.maximum(union, 1e-9)
     return overlap

@@ -17,7 +17,7 @@ def silent_maps() -> list[NDArray[np.float32]]:
     """Maps of a 128x128 input in which no cell sees a face."""
     maps = [np.zeros((1, CHANNELS, SIDE // stride, SIDE // stride), np.float32) for stride in STRIDES]
     for level in maps:
-        level[:, 0] = -9.0
+        level[:, 0] = -30.0
     return maps
 
 
@@ -76,6 +76,21 @@ def test_a_neighbour_below_the_peak_says_nothing() -> None:
     tell(maps, 0, (70, 30, 20, 20), FIVE, 1.0)  # another face, far away
     tell(maps, 0, (38, 30, 20, 20), FIVE, 2.0)  # the next cell
     assert [round(face.box[0]) for face in decode(maps, 0.3)] == [30, 70]
+
+
+def test_cells_around_a_peak_vote_by_their_scores_if_they_mean_the_same_face() -> None:
+    maps = silent_maps()
+    tell(maps, 0, (30, 30, 40, 40), FIVE, 1.0)
+    peak = maps[0][0, :, 6, 6].copy()
+    for column, logit in ((7, 0.0), (5, 0.5)):
+        maps[0][0, :, 6, column] = peak
+        maps[0][0, 0, 6, column] = logit
+    maps[0][0, 1, 6, 7] -= 1.0 - 2 / 8  # the right cell means a box 2 pixels further right
+    maps[0][0, 3:5, 6, 5] -= 2.0  # the left cell means a far smaller face
+    (face,) = decode(maps, 0.6)
+    peak_score, right_score = 1 / (1 + np.exp(-1.0)), 0.5
+    assert face.box[0] == pytest.approx(30 + 2 * right_score / (peak_score + right_score), abs=0.02)
+    assert face.score == pytest.approx(peak_score, abs=1e-6)
 
 
 def test_a_face_seen_on_two_scales_is_one_face_and_the_better_score_wins() -> None:
