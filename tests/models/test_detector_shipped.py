@@ -29,7 +29,7 @@ def find(demo: Path, name: str, forward: Forward) -> tuple[list[Face], tuple[int
     "name", ["004_A.jpg", "005_A.jpg", "006_A.jpg", "007_B.jpg", "009_C.jpg", "obama.jpg", "biden.jpg"]
 )
 def test_a_portrait_shows_its_face_first(demo: Path, forward: Forward, name: str) -> None:
-    faces, (width, height) = find(demo, name, forward)
+    faces, (width, _) = find(demo, name, forward)
     best = max(faces, key=lambda face: face.box[2] * face.box[3])
     assert best is faces[0]
     x, y, box_width, box_height = best.box
