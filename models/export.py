@@ -7,13 +7,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import openvino
 import torch
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
 from models.checkpoint import Checkpoint
 from models.network import instantiate
+from models.quiet_openvino import openvino
 
 
 def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
@@ -22,6 +20,9 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
     The batch is dynamic; for a detector height and width are too. The .bin lands before the .xml,
     so a reader that sees the .xml finds both.
     """
+    from openvino.frontend import FrontEndManager  # not before quiet_openvino
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
     network = instantiate(checkpoint)
     spec = checkpoint.metadata.input
     example = torch.from_numpy(np.zeros((2, 3, spec.height, spec.width), dtype=np.float32))

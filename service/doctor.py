@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import openvino
 
 from models import checkpoint
 from models.checkpoint import Checkpoint, CheckpointError
 from models.probe import ProbeMismatch
+from models.quiet_openvino import openvino
 from models.registry import UnknownArchitecture
 from service.recognition.engines import EngineOptions, OpenVinoEngine
 from service.recognition.errors import EngineError

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
 from models import probe
 from models.checkpoint import Checkpoint, Metadata, model_id
+from models.quiet_openvino import openvino
 from service.recognition.errors import EngineError, GraphDamaged, GraphMissing
 
 # Part of the cache key: raise it when models.export writes another graph for the same checkpoint.

@@ -95,7 +95,7 @@ def test_an_enrolled_person_is_identified_in_another_photo(client: TestClient, d
     assert isinstance(indexed, list)
     assert {"face_id", "box", "quality"} <= indexed[0].keys()
     enrol(client, demo / "007_B.jpg", "b")
-    answer = client.post("/v1/identify?collection=people", files={"image": (demo / "005_A.jpg").read_bytes()}).json()
+    answer = client.post("/v1/identify?collection=people", files={"image": (demo / "006_A.jpg").read_bytes()}).json()
     face = answer["faces"][0]
     assert face["decision"] == "known"
     assert face["candidates"][0]["subject_id"] == "a"
