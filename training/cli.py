@@ -36,7 +36,7 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-@main.command(epilog="Example: facemargin train training/configs/recogniser-s.yaml epochs=2 optimiser.name=adamw")
+@main.command(epilog="Example: facemargin train training/configs/facemargin-s.yaml epochs=2 optimiser.name=adamw")
 @click.argument("config", type=_FILE)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 def train(config: Path, overrides: tuple[str, ...]) -> None:
@@ -48,9 +48,9 @@ def train(config: Path, overrides: tuple[str, ...]) -> None:
     from training.data.detection import DetectionDataError
     from training.data.sources import DataError
     from training.engine import LossNotFinite, run
-    from training.evaluation.peers import PeerError
+    from training.evaluation.report import ERRORS
 
-    with _user_errors(ConfigError, DataError, DetectionDataError, LossNotFinite, PeerError):
+    with _user_errors(ConfigError, DataError, DetectionDataError, LossNotFinite, *ERRORS):
         folder = run(load(config, overrides))
     if os.environ.get("RANK", "0") == "0":
         click.echo(folder)
@@ -160,7 +160,7 @@ def detection(
     click.echo(json.dumps(summary))
 
 
-@main.command(epilog="Example: facemargin calibrate runs/recogniser-s/checkpoint.safetensors --images cfp-dev")
+@main.command(epilog="Example: facemargin calibrate runs/facemargin-s/checkpoint.safetensors --images cfp-dev")
 @click.argument("checkpoint", type=_FILE)
 @click.option("--images", type=_FOLDER, required=True, help="IDENTITY/NAME.webp, aligned crops, none trained on.")
 @click.option("--output", type=_OUTPUT, help="Write here instead of into CHECKPOINT itself.")
