@@ -78,14 +78,14 @@ LABEL org.opencontainers.image.title="facemargin-train" \
       org.opencontainers.image.description="Training of face recognition and detection networks" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=train-dependencies /opt/venv /opt/venv
-COPY training/configs /work/training/configs
+COPY training/configs /srv/training/configs
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp facemargin \
- && install -d -o facemargin -g facemargin /work/runs
+ && install -d -o facemargin -g facemargin /srv/runs
 # torch and matplotlib keep caches; the root file system may be read-only, and the user may be any.
 ENV HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
 USER facemargin
-WORKDIR /work
-VOLUME /work/runs
+WORKDIR /srv
+VOLUME /srv/runs
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["facemargin", "train"]
 CMD ["--help"]
