@@ -31,8 +31,8 @@ $(STAMP): pyproject.toml
 run: install ## Start the service on 127.0.0.1:8000 (HOST=, PORT= and DATA_DIR= change that)
 	@exec $(BIN)/facemargin serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR)
 
-# The two halves never share a process when they are used, and torch's and FAISS's copies of OpenMP do not get along
-# in one: hence two runs.
+# The two halves never share a process when they are used. In one process a training test once crashed beside FAISS
+# and OpenVINO (each brings its own threads; the cause is not proved): hence two runs.
 test: install ## Run the tests
 	$(BIN)/python -m pytest --ignore=tests/training
 	$(BIN)/python -m pytest tests/training
