@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -131,6 +132,7 @@ class _Run:
                 values = {"loss": loss} | metrics | ({} if norm is None else {"gradient_norm": norm})
                 self._log(journal, {name: float(value) for name, value in values.items()})
             if self.step % config.save_every == 0 or self.step == self.total_steps:
+                self._require_finite(float(loss))  # weights that are not finite must not replace a good state
                 save_state(config.folder / "state", self.step, self._state(), rank.leads)
 
     def _optimise(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], Tensor | None]:
@@ -173,12 +175,15 @@ class _Run:
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.rank.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
-    def _log(self, journal: Journal, values: dict[str, float]) -> None:
-        if not torch.isfinite(torch.tensor(values["loss"])):
+    def _require_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
             raise LossNotFinite(
-                f"the loss is {values['loss']} at step {self.step}; lower optimiser.learning_rate or "
-                f"optimiser.clip_norm and start again: the state of the last {self.config.save_every} steps is kept"
+                f"the loss is {loss} at step {self.step}; lower optimiser.learning_rate or optimiser.clip_norm "
+                "under another name: the last resume state is of a step before"
             )
+
+    def _log(self, journal: Journal, values: dict[str, float]) -> None:
+        self._require_finite(values["loss"])
         rate = self.optimiser.param_groups[0]["lr"]
         journal.record(self.step, values | {"learning_rate": rate, "epoch": self.step / self.steps_per_epoch})
 
