@@ -20,6 +20,11 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
     The batch is dynamic; for a detector height and width are too. The .bin lands before the .xml,
     so a reader that sees the .xml finds both.
     """
+    save_openvino(openvino_graph(checkpoint), path)
+
+
+def openvino_graph(checkpoint: Checkpoint) -> openvino.Model:
+    """The network as an OpenVINO graph, float32, with the dynamic dimensions of `export_openvino`."""
     from openvino.frontend import FrontEndManager  # not before quiet_openvino
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -33,6 +38,11 @@ def export_openvino(checkpoint: Checkpoint, path: Path) -> None:
         decoder = TorchScriptPythonDecoder(network, example_input=example)  # must outlive the conversion
         graph = frontend.convert(frontend.load(decoder))
     graph.reshape(openvino.PartialShape([-1, 3, *sizes]))
+    return graph
+
+
+def save_openvino(graph: openvino.Model, path: Path) -> None:
+    """Write a graph as `path` (.xml) and its .bin beside it, weights as they are; the .bin lands first."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         temporary = Path(folder) / path.name

@@ -16,6 +16,8 @@ _constructors: dict[str, Callable[..., Any]] = {}
 _FAMILIES = (
     "models.backbones.mobilefacenet",
     "models.backbones.iresnet",
+    "models.backbones.deepid",
+    "models.backbones.vit",
     "models.detector.network",
 )
 
@@ -56,6 +58,6 @@ def build(name: str, **arguments: Any) -> nn.Module:
         raise UnknownArchitecture(f"unknown architecture {name!r}; known: {', '.join(known)}")
     try:
         network: nn.Module = _constructors[name](**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UnknownArchitecture(f"architecture {name!r} refuses its arguments {arguments}: {error}") from error
     return network

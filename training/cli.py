@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import click
 
+from training.commands.ablate import ablate
+from training.commands.align import align
 from training.commands.calibrate import calibrate
 from training.commands.evaluate import evaluate
+from training.commands.export import export
+from training.commands.inspect import inspect
+from training.commands.pack import pack
 from training.commands.train import train
 
 
@@ -14,5 +19,5 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-for _command in (train, evaluate, calibrate):
+for _command in (align, inspect, pack, train, ablate, evaluate, calibrate, export):
     main.add_command(_command)

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.depthwise import depthwise
+from models.layers.pooling import GlobalDepthwise, PyramidPooling
 from models.registry import register
 
 Activation = Literal["prelu", "relu"]
+Pooling = Literal["gdc", "spp"]
 
 # Table 1: expansion factor, output channels, repeats, stride of the first block.
 _STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -59,10 +61,11 @@ class MobileFaceNet(nn.Module):
     """About 1.2 M parameters at 512-d and 0.22 G multiply-adds.
 
     embedding_size: D. activation: "prelu" as in the paper, or "relu", which trains at twice the speed
-    on a CPU and runs faster in every CPU engine.
+    on a CPU and runs faster in every CPU engine. pooling: "gdc" as in the paper (112x112 input), or "spp", which
+    takes input of any size.
     """
 
-    def __init__(self, embedding_size: int = 512, activation: Activation = "prelu") -> None:
+    def __init__(self, embedding_size: int = 512, activation: Activation = "prelu", pooling: Pooling = "gdc") -> None:
         super().__init__()
         layers = [
             *_convolution(3, 64, 3, stride=2, padding=1),
@@ -77,16 +80,27 @@ class MobileFaceNet(nn.Module):
                 channels = outputs
         layers += [*_convolution(channels, 512, 1), _activation(activation, 512)]
         self.features = nn.Sequential(*layers)
-        self.pool = nn.Sequential(*_depthwise(512, 7))  # GDC: one weight a position
-        self.embedding = nn.Linear(512, embedding_size, bias=False)
+        self.pool, features = _pooling(pooling)
+        self.embedding = nn.Linear(features, embedding_size, bias=False)
         self.normalisation = nn.BatchNorm1d(embedding_size)
         self.apply(_initialise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, 112, 112) -> (B, D), not normalised."""
+        """(B, 3, 112, 112), or any size with "spp" -> (B, D), not normalised."""
         y = torch.flatten(self.pool(self.features(x)), 1)
         embedding: Tensor = self.normalisation(self.embedding(y))
         return embedding
+
+
+def _pooling(name: Pooling) -> tuple[nn.Module, int]:
+    """A layer from (B, 512, H, W) to the features of a face, and their number."""
+    match name:
+        case "gdc":
+            return GlobalDepthwise(512, 7), 512
+        case "spp":
+            pyramid = PyramidPooling()
+            return pyramid, 512 * pyramid.bins
+    raise ValueError(f"unknown pooling {name!r}; known: gdc, spp")
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,6 +1,7 @@
 """Sources, batches and augmentation: every image once, on every rank its share, and the same again on resume."""
 
 import io
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import torch
 from PIL import Image
 
 from training.data.augmentation import AugmentationConfig, augment
-from training.data.batches import FaceData, MemoryBatches, StreamBatches
+from training.data.balanced import Balanced
+from training.data.batches import DecodedBatches, FaceData, MemoryBatches, StreamBatches
+from training.data.samples import BrokenImagesWarning
 from training.data.sources import DataError, SourceConfig
 
 NAMES = {"ann": 3, "bob": 4, "_unlabelled": 5}
@@ -43,15 +46,72 @@ def shards(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root / "faces-*.tar")
 
 
-def test_a_folder_and_its_shards_hold_the_same_samples(folder: Path, shards: str) -> None:
-    one, other = SourceConfig(folder=folder), SourceConfig(shards=shards)
-    assert one.keys() == other.keys()
-    for a, b in zip(one.samples(), other.samples(), strict=True):
-        assert (a.key, a.identity) == (b.key, b.identity)
-        np.testing.assert_array_equal(a.image, b.image)
-    data = FaceData([one], 112)
-    assert data.identities == ["ann", "bob"]
-    assert sorted(data.labels.tolist()) == [-1] * 5 + [0] * 3 + [1] * 4
+@pytest.fixture(scope="module")
+def listed(folder: Path) -> Path:
+    lines = []
+    for identity, label in (("ann", "7"), ("bob", "12"), ("_unlabelled", "-1")):
+        lines += [f"{path.relative_to(folder)}\t{label}\n" for path in sorted((folder / identity).iterdir())]
+    (folder / "faces.txt").write_text("".join(lines) + "\n")
+    return folder / "faces.txt"
+
+
+def _images(config: SourceConfig) -> dict[str, np.ndarray]:
+    source = config.open()
+    return {source.keys[position]: image for position, image in source.images()}
+
+
+def test_a_folder_its_shards_and_a_list_without_labels_hold_the_same(folder: Path, shards: str) -> None:
+    (folder / "bare.txt").write_text("".join(f"{p.relative_to(folder)}\n" for p in sorted(folder.rglob("*.png"))))
+    sources = [SourceConfig(folder=folder), SourceConfig(shards=shards), SourceConfig(list=folder / "bare.txt")]
+    expected = {
+        f"{path.parent.name}/{path.stem}": np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))
+    }
+    for config in sources:
+        found = _images(config)
+        assert list(found) == list(expected)
+        for key in expected:
+            np.testing.assert_array_equal(found[key], expected[key])
+        data = FaceData([config], 112)
+        assert data.identities == ["ann", "bob"]
+        for key, label in zip(data.keys, data.labels, strict=True):
+            assert label == {"ann": 0, "bob": 1}.get(key.split("/")[0], -1)
+
+
+def test_a_list_names_people_by_its_labels(listed: Path) -> None:
+    data = FaceData([SourceConfig(list=listed)], 112)
+    assert data.identities == ["12", "7"]
+    assert data.keys[0] == "7/ann_00"
+    assert sorted(data.labels.tolist()) == [-1] * 5 + [0] * 4 + [1] * 3
+
+
+@pytest.mark.parametrize("line", ["ann/00.png\t", "ann/00.png a/b", "ann/00.txt ann", "ann"])
+def test_a_malformed_list_names_the_line(folder: Path, line: str) -> None:
+    (folder / "bad.txt").write_text(f"ann/01.png ann\n{line}\n")
+    with pytest.raises(DataError, match=r"bad\.txt:2: expected PATH"):
+        FaceData([SourceConfig(list=folder / "bad.txt")], 112)
+
+
+def test_a_source_is_of_one_kind() -> None:
+    with pytest.raises(ValueError, match=r"exactly one of folder, list, .* not folder and list"):
+        SourceConfig(folder=Path("a"), list=Path("b"))
+    with pytest.raises(ValueError, match="not none"):
+        SourceConfig()
+    with pytest.raises(ValueError, match="listing belongs to shards"):
+        SourceConfig(folder=Path("a"), listing="b")
+
+
+def test_prefixes_keep_two_data_sets_apart(folder: Path, listed: Path) -> None:
+    one, other = SourceConfig(folder=folder), SourceConfig(folder=folder, prefix="b-")
+    data = FaceData([one, other], 112)
+    assert data.identities == ["ann", "b-ann", "b-bob", "bob"]
+    assert len(set(data.keys)) == len(data) == 24
+    batches = MemoryBatches(data, batch_size=24, seed=0)
+    (batch,) = batches.epoch(0, 0, 1)
+    names = {key.rsplit("/", 1)[0] for key, label in zip(data.keys, data.labels, strict=True) if label < 0}
+    assert names == {"_unlabelled"}
+    for image, index in zip(batch["images"], batch["index"].tolist(), strict=True):
+        np.testing.assert_array_equal(image, batches.images[index % 12])
+    assert pickle.loads(pickle.dumps(data)).keys[12:14] == data.keys[12:14]  # readers may be spawned
 
 
 def test_an_epoch_shows_every_image_once_split_over_ranks(folder: Path) -> None:
@@ -68,31 +128,32 @@ def test_a_resumed_epoch_continues_where_it_stopped(folder: Path) -> None:
     assert [batch["index"].tolist() for batch in batches.epoch(3, 0, 1, first=4)] == whole[4:]
 
 
-def test_streamed_shards_carry_the_right_label_with_each_image(shards: str) -> None:
-    data = FaceData([SourceConfig(shards=shards)], 112)
-    decoded = {sample.key: sample.image for sample in SourceConfig(shards=shards).samples()}
-    for workers in (0, 2):
-        batches = StreamBatches(data, batch_size=4, seed=0, workers=workers)
-        seen = []
-        for batch in batches.epoch(0, 0, 1):
-            for image, label, index in zip(batch["images"], batch["labels"], batch["index"], strict=True):
-                np.testing.assert_array_equal(image.numpy(), decoded[data.keys[index]])
-                assert label == data.labels[index]
-                seen.append(int(index))
-        assert len(seen) == 12
-        if workers == 0:
-            assert sorted(seen) == list(range(12))
+@pytest.mark.parametrize("workers", [0, 2])
+def test_decoding_on_the_way_gives_what_memory_gives(folder: Path, workers: int) -> None:
+    data = FaceData([SourceConfig(folder=folder)], 112)
+    memory = MemoryBatches(data, batch_size=2, seed=3)
+    decoded = DecodedBatches(data, batch_size=2, seed=3, workers=workers)
+    assert decoded.steps(2) == memory.steps(2) == 3
+    for a, b in zip(memory.epoch(1, 1, 2, first=1), decoded.epoch(1, 1, 2, first=1), strict=True):
+        for name in ("images", "labels", "index"):
+            torch.testing.assert_close(a[name], b[name], rtol=0, atol=0)
 
 
-def test_too_few_shards_for_the_readers_are_refused(shards: str) -> None:
-    batches = StreamBatches(FaceData([SourceConfig(shards=shards)], 112), batch_size=2, seed=0, workers=4)
-    with pytest.raises(DataError, match="3 shards cannot feed 4 readers"):
-        next(batches.epoch(0, 0, 1))
-
-
-def test_folders_cannot_be_streamed(folder: Path) -> None:
+def test_only_shards_are_streamed_and_only_they_have_no_random_access(folder: Path, shards: str) -> None:
     with pytest.raises(DataError, match="memory: true"):
         StreamBatches(FaceData([SourceConfig(folder=folder)], 112), batch_size=2, seed=0, workers=0)
+    with pytest.raises(DataError, match="stream them"):
+        DecodedBatches(FaceData([SourceConfig(shards=shards)], 112), batch_size=2, seed=0)
+
+
+def test_balanced_batches_come_from_memory_and_from_files(folder: Path) -> None:
+    data = FaceData([SourceConfig(folder=folder)], 112)
+    for batches in (MemoryBatches(data, 4, 0, Balanced(0, 2)), DecodedBatches(data, 4, 0, order=Balanced(0, 2))):
+        found = list(batches.epoch(0, 0, 1))
+        assert len(found) == batches.steps(1) == 1
+        labels = found[0]["labels"].tolist()
+        assert labels in ([0, 0, 1, 1], [1, 1, 0, 0])
+        assert labels == data.labels[found[0]["index"]].tolist()
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", _image(0)[:200]])
@@ -103,12 +164,86 @@ def test_a_broken_image_is_named(tmp_path: Path, content: bytes) -> None:
         MemoryBatches(FaceData([SourceConfig(folder=tmp_path)], 112), batch_size=1, seed=0)
 
 
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Eight images of two people, of which ann/02 and bob/01 are none."""
+    for identity in ("ann", "bob"):
+        (tmp_path / identity).mkdir()
+        for number in range(4):
+            (tmp_path / identity / f"{number:02}.png").write_bytes(_image(number))
+    (tmp_path / "ann" / "02.png").write_bytes(b"")
+    (tmp_path / "bob" / "01.png").write_bytes(_image(0)[:5000])
+    return tmp_path
+
+
+def test_broken_images_up_to_the_bound_are_skipped_and_named(damaged: Path) -> None:
+    data = FaceData([SourceConfig(folder=damaged, max_broken=2)], 112)
+    with pytest.warns(BrokenImagesWarning, match=r"2 broken images skipped: .*02\.png, .*01\.png"):
+        batches = MemoryBatches(data, batch_size=2, seed=0)
+    assert data.broken == [str(damaged / "ann/02.png"), str(damaged / "bob/01.png")]
+    seen = [index for batch in batches.epoch(0, 0, 1) for index in batch["index"].tolist()]
+    assert sorted(data.keys[index] for index in seen) == ["ann/00", "ann/01", "ann/03", "bob/00", "bob/02", "bob/03"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_image_met_on_the_way_is_counted_once_and_replaced(damaged: Path, workers: int) -> None:
+    data = FaceData([SourceConfig(folder=damaged, max_broken=2)], 112)
+    batches = DecodedBatches(data, batch_size=4, seed=0, workers=workers)
+    broken = {2, 5}
+    for epoch in range(2):
+        with pytest.warns(BrokenImagesWarning):
+            found = list(batches.epoch(epoch, 0, 1))
+        order = np.random.default_rng((0, epoch)).permutation(8).reshape(2, 4).tolist()
+        for row, batch in zip(order, found, strict=True):
+            whole = next(index for index in row if index not in broken)
+            assert batch["index"].tolist() == [whole if index in broken else index for index in row]
+    assert sorted(data.broken) == [str(damaged / "ann/02.png"), str(damaged / "bob/01.png")]
+
+
+@pytest.mark.parametrize("bound", [0, 1])
+@pytest.mark.parametrize("workers", [None, 0, 1])
+@pytest.mark.filterwarnings("ignore::training.data.samples.BrokenImagesWarning")
+def test_more_broken_images_than_the_bound_are_an_error_that_names_them(
+    damaged: Path, bound: int, workers: int | None
+) -> None:
+    data = FaceData([SourceConfig(folder=damaged, max_broken=bound)], 112)
+    message = r"max_broken = 1 broken images, the first of them .*png, .*png" if bound else r"png: not a readable image"
+
+    def read() -> None:
+        if workers is None:
+            MemoryBatches(data, batch_size=2, seed=0)
+        else:
+            list(DecodedBatches(data, batch_size=2, seed=0, workers=workers).epoch(0, 0, 1))
+
+    with pytest.raises(DataError, match=message) as caught:
+        read()
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_batch_without_any_whole_image_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    for number in range(2):
+        (tmp_path / "ann" / f"{number}.png").write_bytes(b"")
+    data = FaceData([SourceConfig(folder=tmp_path, max_broken=2)], 112)
+    with pytest.raises(DataError, match="no image of a whole batch"):
+        list(DecodedBatches(data, batch_size=2, seed=0).epoch(0, 0, 1))
+
+
 def test_wrong_sizes_doubles_and_nothing_at_all_are_named(folder: Path, tmp_path: Path) -> None:
     source = SourceConfig(folder=folder)
     with pytest.raises(DataError, match="_unlabelled/00"):
         MemoryBatches(FaceData([source], 96), batch_size=1, seed=0)
     with pytest.raises(DataError, match="same key"):
         FaceData([source, source], 112)
+    (tmp_path / "ann").mkdir()
+    for name in ("00.png", "00.bmp"):
+        (tmp_path / "ann" / name).write_bytes(_image(0))
+    with pytest.raises(DataError, match="same key ann/00"):
+        FaceData([SourceConfig(folder=tmp_path)], 112)
+    (tmp_path / "ann" / "00.bmp").unlink()
+    with pytest.raises(DataError, match="no identity's folder"):
+        FaceData([SourceConfig(folder=tmp_path / "ann")], 112)
+    (tmp_path / "ann" / "00.png").unlink()
     with pytest.raises(DataError, match="no images"):
         FaceData([SourceConfig(folder=tmp_path)], 112)
     with pytest.raises(DataError, match="no such shard"):

@@ -213,7 +213,12 @@ def test_calibrate_refuses_too_few_people(faces: Path, recogniser: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "command", [("train",), ("evaluate", "verification"), ("evaluate", "detection"), ("calibrate",)]
+    "command",
+    [
+        ("train",),
+        ("calibrate",),
+        *(("evaluate", name) for name in ("verification", "identification", "templates", "detection")),
+    ],
 )
 def test_help_gives_an_example(command: tuple[str, ...]) -> None:
     assert "Example: facemargin" in run(*command, "--help").output

@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.heads.dense import CosineHead, LinearHead
-from training.losses.margins import arcface, cosface, margin_softmax, normface
+from training.losses.margins import angle, arcface, clipped_shift, cosface, folded, normface, psi
 
 MARGINS = [normface, partial(cosface, margin=0.35), partial(arcface, margin=0.5), partial(arcface, margin=1.2)]
 
@@ -48,55 +47,47 @@ def test_arcface_gradient_at_0_7_is_the_published_86_and_not_the_detached_64() -
 def test_no_nan_where_the_angle_is_zero_or_pi(
     transform: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype
 ) -> None:
-    cosines = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 0.0]], dtype=dtype, requires_grad=True)
-    for labels in ([0, 1], [1, 0]):
-        loss = margin_softmax(cosines, torch.tensor(labels), transform, 64.0)
-        (gradient,) = torch.autograd.grad(loss, cosines)
-        assert torch.isfinite(loss)
-        assert torch.isfinite(gradient).all()
+    cosines = torch.tensor([1.0, -1.0, 0.0], dtype=dtype, requires_grad=True)
+    values = transform(cosines)
+    (gradient,) = torch.autograd.grad(values.sum(), cosines)
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(gradient).all()
 
 
-def _reference(cosines: np.ndarray, labels: np.ndarray, transform: Callable[[float], float], scale: float) -> float:
-    total = 0.0
-    for row, label in zip(cosines, labels, strict=True):
-        logits = scale * row
-        logits[label] = scale * transform(row[label])
-        total += np.log(np.exp(logits - logits.max()).sum()) + logits.max() - logits[label]
-    return total / len(labels)
+angles = st.floats(0.001, np.pi - 0.001)
 
 
-@pytest.mark.parametrize(
-    ("transform", "textbook"),
-    [
-        (normface, lambda c: c),
-        (partial(cosface, margin=0.4), lambda c: c - 0.4),
-        (partial(arcface, margin=0.5), lambda c: np.cos(np.arccos(c) + 0.5)),
-    ],
-)
-def test_the_loss_is_the_textbook_cross_entropy(
-    transform: Callable[[torch.Tensor], torch.Tensor], textbook: Callable[[float], float]
-) -> None:
-    generator = np.random.default_rng(0)
-    cosines, labels = generator.uniform(-0.8, 0.9, (16, 30)), generator.integers(0, 30, 16)
-    loss = margin_softmax(torch.from_numpy(cosines), torch.from_numpy(labels), transform, 30.0)
-    assert loss.item() == pytest.approx(_reference(cosines.copy(), labels, textbook, 30.0), abs=1e-9)
+def _cosine(theta: float) -> torch.Tensor:
+    return torch.tensor(np.cos(theta), dtype=torch.float64)
 
 
-def test_a_cosine_head_gives_cosines_whatever_the_lengths_and_under_autocast() -> None:
-    torch.manual_seed(0)
-    head = CosineHead(16, 5)
-    embeddings = torch.randn(7, 16) * 100
-    unit = embeddings / embeddings.norm(dim=1, keepdim=True)
-    centres = head.centres / head.centres.norm(dim=1, keepdim=True)
-    with torch.autocast("cpu", torch.bfloat16):
-        cosines = head(embeddings)
-    assert cosines.dtype == torch.float32
-    torch.testing.assert_close(cosines, unit @ centres.T)
+@given(theta=angles, multiple=st.integers(1, 6))
+def test_psi_is_the_folded_cosine_of_the_multiple(theta: float, multiple: int) -> None:
+    turns = np.floor(multiple * theta / np.pi)
+    expected = (-1) ** turns * np.cos(multiple * theta) - 2 * turns
+    assert psi(_cosine(theta), multiple).item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_a_linear_head_gives_plain_logits_in_float32() -> None:
-    head = LinearHead(16, 5)
-    embeddings = torch.randn(7, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = head(embeddings)
-    torch.testing.assert_close(logits, embeddings @ head.weight.T + head.bias)
+@given(theta=angles, multiple=st.floats(1, 4))
+def test_folding_continues_psi_to_any_multiple(theta: float, multiple: float) -> None:
+    value = folded(multiple * angle(_cosine(theta))).item()
+    turns = np.floor(multiple * theta / np.pi)
+    assert value == pytest.approx((-1) ** turns * np.cos(multiple * theta) - 2 * turns, abs=1e-6)
+
+
+@given(theta=angles, margin=st.floats(-1.5, 1.5))
+def test_a_clipped_shift_stops_at_zero_and_pi(theta: float, margin: float) -> None:
+    value = clipped_shift(_cosine(theta), torch.tensor(margin, dtype=torch.float64)).item()
+    assert value == pytest.approx(np.cos(np.clip(theta + margin, 0, np.pi)), abs=1e-6)
+
+
+@pytest.mark.parametrize("transform", [angle, lambda c: psi(c, 4), lambda c: folded(1.7 * angle(c))])
+def test_multiplied_angles_have_the_exact_gradient(transform: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    cosines = torch.tensor([-0.97, -0.6, -0.1, 0.0, 0.4, 0.72, 0.99], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(transform, (cosines,))
+
+
+def test_a_margin_a_sample_is_each_samples_own() -> None:
+    cosines, margins = torch.rand(5) * 2 - 1, torch.rand(5)
+    apart = torch.stack([arcface(c, m.item()) for c, m in zip(cosines, margins, strict=True)])
+    torch.testing.assert_close(arcface(cosines, margins), apart)

@@ -72,7 +72,7 @@ def test_csv_finds_each_format(tmp_path: Path, suffix: str) -> None:
         ("2\t1\nAda\t1\t2\n", "1 pairs where its first line promises 2 x 2 x 1"),
         (LFW.replace("Ada\t1\t2", "Ada\t1\tx"), r"pairs.txt:2: expected 'NAME n m'"),
         (LFW.replace("Bo\t1\tAda\t2", "Bo\t1\t2"), r"pairs.txt:5: expected 'NAME_A n NAME_B m'"),
-        ("1\t1\nAda\t1\t2\nAda\t1\tBo\t1\n", "fewer than two folds"),
+        ("1\t1\nAda\t1\t2\nAda\t1\tBo\t1\n", "fewer than 2 folds"),
         (f"{HEADER}\n0,a,1,b,1\n", r"pairs.txt:2: 5 cells"),
         (f"{HEADER}\n0,a,1,b,1,yes\n", r"pairs.txt:2: .*'yes'"),
         (LFW.replace("Bo\t1\t3", "Bo\t1\t7"), r"images missing .*Bo/Bo_0007 \(line 4\)"),

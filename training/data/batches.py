@@ -1,110 +1,188 @@
-"""Batches of face crops: decoded once into memory, or streamed from shards; the same batches either way a rank sees.
+"""Batches of face crops by random access: from memory, from packed arrays, or decoded as they are needed.
 
 A batch is a dict of `images` (B, H, W, 3) uint8, `labels` (B,) int64 with -1 for no known identity, and
-`index` (B,) int64, the position of the image's key in `keys`.
+`index` (B,) int64, the position of the image's key in `keys`. All kinds of batches, streamed ones too, have
+`steps(world_size)` and `epoch(epoch, rank, world_size, first)`; the same arguments give the same batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-import webdataset
+from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
-from training.data.sources import DataError, SourceConfig, identity_of, sample_of
+from training.data.collection import FaceData
+from training.data.loader import Loaded, assemble, loaded
+from training.data.order import Order, Shuffled
+from training.data.packed import PackedSource
+from training.data.samples import BrokenImage, DataError, RandomAccess
+from training.data.shards import ShardSource
+from training.data.streaming import StreamBatches
+
+__all__ = ["Batches", "DecodedBatches", "FaceData", "MemoryBatches", "PackedBatches", "StreamBatches"]
 
 
-class FaceData:
-    """What all sources hold together: keys, identities and the class of each."""
+class Batches(Protocol):
+    """What a task needs of its data."""
 
-    def __init__(self, sources: Sequence[SourceConfig], size: int) -> None:
-        self.sources = sources
-        self.size = size
-        self.keys = [key for source in sources for key in source.keys()]  # noqa: SIM118 - not a dict
-        self.identities = sorted({name for key in self.keys if (name := identity_of(key)) is not None})
-        classes = {name: number for number, name in enumerate(self.identities)}
-        self.labels = np.array([classes.get(identity_of(key) or "", -1) for key in self.keys], dtype=np.int64)
-        self.positions = {key: number for number, key in enumerate(self.keys)}
-        if len(self.positions) != len(self.keys):
-            raise DataError("two sources hold the same key IDENTITY/NAME; rename one's identities")
+    data: FaceData
 
-    def __len__(self) -> int:
-        return len(self.keys)
+    def steps(self, world_size: int) -> int:
+        """Full batches a rank sees in one epoch; the same on every rank."""
+        ...
+
+    def epoch(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
+        """The rank's batches of one epoch from batch `first` on."""
+        ...
+
+
+def _cut(rows: NDArray[np.int64], batch_size: int, first: int) -> Iterator[Tensor]:
+    """The batches of an epoch's rows, from batch `first` on."""
+    for start in range(first * batch_size, len(rows), batch_size):
+        yield torch.from_numpy(rows[start : start + batch_size])
 
 
 class MemoryBatches:
-    """All images decoded once and kept as uint8; every epoch is a fresh permutation, split over the ranks."""
+    """All images decoded once and kept as uint8. Broken ones are left out from the start."""
 
-    def __init__(self, data: FaceData, batch_size: int, seed: int) -> None:
-        self.data, self.batch_size, self.seed = data, batch_size, seed
+    def __init__(self, data: FaceData, batch_size: int, seed: int, order: Order | None = None) -> None:
+        self.data, self.batch_size, self.order = data, batch_size, order or Shuffled(seed)
         self.images = torch.empty(len(data), data.size, data.size, 3, dtype=torch.uint8)
+        usable = np.zeros(len(data), dtype=bool)
+        for position, image in data.decoded():
+            self.images[position] = torch.from_numpy(image.copy())
+            usable[position] = True
+        self.usable = np.flatnonzero(usable)
         self.labels = torch.from_numpy(data.labels)
-        progress = tqdm(total=len(data), desc="decoding", unit="image")
-        for source in data.sources:
-            for sample in source.samples():
-                if sample.image.shape[:2] != (data.size, data.size):
-                    raise DataError(f"{sample.key}: {sample.image.shape[:2]} where {data.size} pixels are expected")
-                self.images[data.positions[sample.key]] = torch.from_numpy(sample.image.copy())
-                progress.update()
-        progress.close()
 
     def steps(self, world_size: int) -> int:
         """Full batches a rank sees in one epoch."""
-        return len(self.data) // (self.batch_size * world_size)
+        return self.order.steps(self.data.labels[self.usable], self.batch_size, world_size)
 
     def epoch(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
         """Batches of one epoch from batch `first` on; a function of (seed, epoch, rank) alone."""
-        order = torch.from_numpy(np.random.default_rng((self.seed, epoch)).permutation(len(self.data)))
-        mine = order[rank::world_size]
-        for step in range(first, self.steps(world_size)):
-            index = mine[step * self.batch_size : (step + 1) * self.batch_size]
+        rows = self.order.rows(self.data.labels[self.usable], self.batch_size, epoch, rank, world_size)
+        for index in _cut(self.usable[rows], self.batch_size, first):
             yield {"images": self.images[index], "labels": self.labels[index], "index": index}
 
 
-class StreamBatches:
-    """Shards streamed through WebDataset, shards split over ranks and workers, shuffled in a buffer."""
+class PackedBatches:
+    """Packed arrays, gathered from the memory map, or from the device when they lie there whole (`resident`).
 
-    def __init__(self, data: FaceData, batch_size: int, seed: int, workers: int, shuffle: int = 2000) -> None:
-        if any(source.shards is None for source in data.sources):
-            raise DataError("only shards can be streamed; set `memory: true` for folders")
-        self.data, self.batch_size, self.seed = data, batch_size, seed
-        self.workers, self.shuffle = workers, shuffle
-        self.urls = [url for source in data.sources for url in source.urls()]
+    Raises DataError for other sources, another size, or arrays that the device has no room for.
+    """
+
+    def __init__(
+        self,
+        data: FaceData,
+        batch_size: int,
+        seed: int,
+        order: Order | None = None,
+        *,
+        resident: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.data, self.batch_size, self.order = data, batch_size, order or Shuffled(seed)
+        self.labels = torch.from_numpy(data.labels)
+        self._maps: list[NDArray[np.uint8]] = []
+        for source in data.sources:
+            if not isinstance(source, PackedSource):
+                raise DataError(f"{source.name}: not packed; `facemargin pack` makes packed data of it")
+            if source.document.size != data.size:
+                raise DataError(f"{source.name}: packed at {source.document.size} pixels, {data.size} are expected")
+            self._maps.append(source.pixels)
+        self.resident = _resident(self._maps, torch.device(device)) if resident else None
 
     def steps(self, world_size: int) -> int:
         """Full batches a rank sees in one epoch."""
-        return len(self.data) // (self.batch_size * world_size)
+        return self.order.steps(self.data.labels, self.batch_size, world_size)
 
     def epoch(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
-        """Batches of one epoch from batch `first` on; with workers their order depends on timing."""
-        streams = world_size * max(self.workers, 1)
-        if len(self.urls) < streams:
-            raise DataError(f"{len(self.urls)} shards cannot feed {streams} readers; use fewer workers or more shards")
-        # Every rank must see the same number of batches, or the last ones would wait for ever: hence `repeat`.
-        stream = webdataset.WebDataset(
-            self.urls,
-            shardshuffle=len(self.urls),
-            detshuffle=True,
-            seed=self.seed * 1000 + epoch,
-            nodesplitter=webdataset.split_by_node if world_size > 1 else webdataset.single_node_only,
-        ).shuffle(self.shuffle, seed=self.seed * 1000 + epoch)
-        records = stream.map(self._tensors, handler=webdataset.reraise_exception).select(bool).repeat()
-        loader: Any = torch.utils.data.DataLoader(
-            records, batch_size=self.batch_size, num_workers=self.workers, drop_last=True
-        )
-        for step, batch in enumerate(loader):
-            if step >= self.steps(world_size):
-                return
-            if step >= first:
-                yield batch
+        """Batches of one epoch from batch `first` on; `images` lie on the device if resident, else on the CPU."""
+        rows = self.order.rows(self.data.labels, self.batch_size, epoch, rank, world_size)
+        for index in _cut(rows, self.batch_size, first):
+            yield {"images": self._gather(index), "labels": self.labels[index], "index": index}
 
-    def _tensors(self, record: dict[str, bytes]) -> dict[str, Any]:
-        sample = sample_of(record)
-        if sample is None:
-            return {}
-        position = self.data.positions[sample.key]
-        return {"images": sample.image.copy(), "labels": self.data.labels[position], "index": position}
+    def _gather(self, index: Tensor) -> Tensor:
+        if self.resident is not None:
+            return self.resident[index.to(self.resident.device)]
+        positions = index.numpy()
+        images = np.empty((len(index), self.data.size, self.data.size, 3), dtype=np.uint8)
+        for start, pixels in zip(self.data.starts, self._maps, strict=False):
+            chosen = np.flatnonzero((positions >= start) & (positions < start + len(pixels)))
+            # In the order of the file: a disk reads forwards.
+            chosen = chosen[np.argsort(positions[chosen])]
+            images[chosen] = pixels[positions[chosen] - start]
+        return torch.from_numpy(images)
+
+
+def _resident(maps: list[NDArray[np.uint8]], device: torch.device) -> Tensor:
+    """All arrays on the device, one after the other. Raises DataError when they do not fit."""
+    needed = sum(pixels.nbytes for pixels in maps)
+    if device.type == "cuda" and needed > (free := torch.cuda.mem_get_info(device)[0]):
+        raise DataError(
+            f"the packed arrays need {needed >> 20} MiB, {device} has {free >> 20} MiB; set resident: false"
+        )
+    images = torch.empty(sum(map(len, maps)), *maps[0].shape[1:], dtype=torch.uint8, device=device)
+    position = 0
+    for pixels in maps:
+        for start in range(0, len(pixels), 8192):  # by pieces: the copy on the host stays small
+            piece = torch.from_numpy(np.array(pixels[start : start + 8192]))
+            images[position : position + len(piece)] = piece.to(device)
+            position += len(piece)
+    return images
+
+
+class DecodedBatches:
+    """Images decoded by `workers` processes as they are needed: folders, lists, records larger than memory.
+
+    The first whole image of the batch takes the place of a broken one, so that batches stay full on every rank;
+    each rank counts the broken ones that it meets.
+    Raises DataError for shards, which have no random access.
+    """
+
+    def __init__(
+        self, data: FaceData, batch_size: int, seed: int, workers: int = 0, order: Order | None = None
+    ) -> None:
+        for source in data.sources:
+            if isinstance(source, ShardSource):
+                raise DataError(f"{source.name}: shards have no random access; stream them, or pack them")
+        self.data, self.batch_size, self.workers = data, batch_size, workers
+        self.order = order or Shuffled(seed)
+
+    def steps(self, world_size: int) -> int:
+        """Full batches a rank sees in one epoch."""
+        return self.order.steps(self.data.labels, self.batch_size, world_size)
+
+    def epoch(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
+        """Batches of one epoch from batch `first` on; a function of (seed, epoch, rank) alone."""
+        rows = self.order.rows(self.data.labels, self.batch_size, epoch, rank, world_size)
+        batches = [index.tolist() for index in _cut(rows, self.batch_size, first)]
+        yield from loaded(self.data, _Decoding(self.data), self.workers, batches)
+
+
+class _Decoding(torch.utils.data.Dataset[Any]):
+    """Whole batches by the positions of their images, and what was broken in them."""
+
+    def __init__(self, data: FaceData) -> None:
+        self.data = data
+
+    def __getitem__(self, positions: list[int]) -> Loaded | DataError:
+        found: list[tuple[int, NDArray[np.uint8] | BrokenImage]] = []
+        try:
+            for position in positions:
+                number = self.data.source_of(position)
+                source: RandomAccess = self.data.sources[number]  # type: ignore[assignment] # shards were refused
+                try:
+                    image = source.image(position - self.data.starts[number])
+                    self.data.check_size(position, image)
+                    found.append((position, image))
+                except BrokenImage as error:
+                    found.append((position, error))
+            return assemble(self.data, found)
+        except DataError as error:
+            return error

@@ -1,4 +1,4 @@
-"""Calibration: what FMR a cosine stands for, measured on all pairs of a folder of identities."""
+"""Calibration: what FMR a cosine stands for, measured on all pairs of a folder of identities or on listed ones."""
 
 from __future__ import annotations
 
@@ -59,22 +59,36 @@ def count_pairs(vectors: NDArray[np.float32], identities: NDArray[np.int64], *, 
     return PairHistogram(genuine, impostor)
 
 
+def pair_histogram(cosines: NDArray[np.float64], same: NDArray[np.bool_]) -> PairHistogram:
+    """Histogram of listed pairs: cosines (P,), NaN (a face not found) left out, same (P,) bool."""
+    known = ~np.isnan(cosines)
+    bins = np.clip((cosines[known] + 1) * (BINS / 2), 0, BINS - 1).astype(np.int64)
+    return PairHistogram(
+        np.bincount(bins[same[known]], minlength=BINS), np.bincount(bins[~same[known]], minlength=BINS)
+    )
+
+
 def calibrate(vectors: NDArray[np.float32], identities: NDArray[np.int64], data: str) -> Calibration:
-    """Calibrate on unit embeddings (N, D) of known identities (N,); `data` says what they are.
+    """Calibrate on all pairs of unit embeddings (N, D) of known identities (N,); see `calibrate_pairs`."""
+    return calibrate_pairs(count_pairs(vectors, identities), data)
+
+
+def calibrate_pairs(histogram: PairHistogram, data: str) -> Calibration:
+    """Calibrate on counted pairs; `data` says what they are.
 
     Raises CalibrationError when there are too few pairs, or no relation between cosine and identity.
     """
-    histogram = count_pairs(vectors, identities)
     genuine, impostor = int(histogram.genuine.sum()), int(histogram.impostor.sum())
     if genuine < EXPECTED_ERRORS:
         raise CalibrationError(
             f"{data}: too few pairs of the same person: {genuine}, at least {EXPECTED_ERRORS} are needed"
         )
+    rows = fmr_rows(histogram.impostor, data)
     slope, intercept = fit_logistic(histogram)
     if slope <= 0:
         raise CalibrationError(f"{data}: pairs of one person are no more alike than others: the model is untrained")
     return Calibration(
-        rows=fmr_rows(histogram.impostor, data),
+        rows=rows,
         impostor_pairs=impostor,
         genuine_pairs=genuine,
         slope=slope,

@@ -6,21 +6,25 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from models import checkpoint as checkpoints
 from models.detector.decode import overlaps
-from models.detector.find import SCORE_THRESHOLD, find_faces
-from models.faces import Face
+from models.detector.find import MAX_SIDE, SCORE_THRESHOLD, find_faces
+from models.faces import Face, Forward
 from models.network import instantiate, torch_forward
 from models.registry import UnknownArchitecture
 from training.evaluation import machine
 from training.evaluation.embeddings import EvaluationError, read_photo
 from training.evaluation.peers import PeerError, Yunet
+from training.evaluation.segmentation import confusion, face_mask, segmentation_figures
+from training.evaluation.wider import WiderPhoto, read_wider, wider_average_precision
 
 OVERLAP = 0.5
 SMALLEST_FACES = (16, 32)  # pixels, the root of the box area
@@ -40,30 +44,64 @@ class Labels:
     landmarks: NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class DetectionRun:
+    """What a run measured: its JSON document, and (recall, precision) of each model for plots."""
+
+    document: dict[str, Any]
+    curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+
 def evaluate_detection(
     images: Path,
-    labels: Path,
     *,
     checkpoint: Path,
+    labels: Path | None = None,
+    wider: Path | None = None,
     peers: Sequence[Path] = (),
     last: int | None = None,
-) -> dict[str, Any]:
+    max_side: int = MAX_SIDE,
+) -> DetectionRun:
     """Measure a detector, and YuNet peers next to it, on the same photos.
 
-    labels: JSON with one row a face, its "image" a path below `images`. last: only so many photos, the
-    last ones by name (what training holds out). Raises one of ERRORS.
+    labels: JSON with one row a face, its "image" a path below `images`. wider: the folder of WIDER FACE's
+    .mat files instead, which adds its "wider" easy, medium and hard. last: only so many photos, the last
+    ones by name (what training holds out). max_side: pixels that our detector brings the longer side to.
+    Raises one of ERRORS.
     """
-    photos = read_labels(labels)[-last if last else 0 :]
+    if (labels is None) == (wider is None):
+        raise EvaluationError("detection is measured on a label file or on WIDER FACE's .mat files: give one of them")
+    official = read_wider(wider) if wider is not None else []
+    photos = read_labels(labels) if labels is not None else [wider_labels(photo) for photo in official]
+    photos, official = photos[-last if last else 0 :], official[-last if last else 0 :]
     loaded = checkpoints.read(checkpoint)
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{checkpoint}: not a detector (task {loaded.metadata.task})")
-    forward = torch_forward(instantiate(loaded))
-    document = measure(images, photos, lambda image, score: find_faces(image, forward, score_threshold=score))
-    document |= {"model": loaded.model_id, "images": len(photos), "machine": machine.describe()}
-    opened = [Yunet(path) for path in peers]
-    if opened:
-        document["peer"] = {peer.name: measure(images, photos, peer_finder(peer)) for peer in opened}
-    return document
+    own = partial(_find, torch_forward(instantiate(loaded)), max_side)
+    finders = {loaded.model_id: own} | {peer.name: peer_finder(peer) for peer in map(Yunet, peers)}
+    measured, curves = {}, {}
+    for name, find in finders.items():
+        found = find_all(images, photos, find)
+        measured[name] = figures(found, photos)
+        if official:
+            measured[name]["wider"] = wider_average_precision([faces for faces, _ in found], official)
+        pairs = [(faces, photo) for (faces, _), photo in zip(found, photos, strict=True)]
+        curves[name] = precision_recall(pairs, SMALLEST_FACES[0])
+    document = measured.pop(loaded.model_id)
+    document |= {"model": loaded.model_id, "images": len(photos), "max_side": max_side, "machine": machine.describe()}
+    if measured:
+        document["peer"] = measured
+    return DetectionRun(document, curves)
+
+
+def wider_labels(photo: WiderPhoto) -> Labels:
+    """All labels of a WIDER photo, whatever their difficulty."""
+    unknown = np.full((len(photo.boxes), 5, 2), np.nan, np.float32)
+    return Labels(photo.image, photo.boxes.astype(np.float32), unknown)
+
+
+def _find(forward: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float) -> list[Face]:
+    return find_faces(image, forward, score_threshold=score_threshold, max_side=max_side)
 
 
 def peer_finder(peer: Yunet) -> Finder:
@@ -92,11 +130,32 @@ def read_labels(path: Path) -> list[Labels]:
         ) from error
 
 
+Found = tuple[list[Face], NDArray[np.int64]]
+"""The faces of one photo at LOWEST_SCORE, and the confusion of its face mask at the default threshold."""
+
+
 def measure(images: Path, photos: Sequence[Labels], find: Finder) -> dict[str, Any]:
+    """Find the faces of the photos and measure them: see `figures`."""
+    return figures(find_all(images, photos, find), photos)
+
+
+def find_all(images: Path, photos: Sequence[Labels], find: Finder) -> list[Found]:
+    """Run a detector over photos, one at a time: only faces and counts are kept."""
+    found = []
+    for photo in tqdm(photos, desc="detecting", unit="image", disable=None):
+        pixels = read_photo(images / photo.image)
+        faces = find(pixels, LOWEST_SCORE)
+        confident = [face.box for face in faces if face.score >= SCORE_THRESHOLD]
+        masks = [face_mask(boxes, *pixels.shape[:2]) for boxes in (photo.boxes, confident)]
+        found.append((faces, confusion(*masks)))
+    return found
+
+
+def figures(found: Sequence[Found], photos: Sequence[Labels]) -> dict[str, Any]:
     """ap50 by smallest face; median landmark_error in inter-ocular distances (None without landmarks);
-    faces: labelled, of at least the smallest size; false_positives_per_image at the default threshold."""
-    found = [find(read_photo(images / photo.image), LOWEST_SCORE) for photo in photos]
-    paired = list(zip(found, photos, strict=True))
+    faces: labelled, of at least the smallest size; false_positives_per_image and segmentation (pa, mpa,
+    miou, fwiou of the face mask) at the default threshold."""
+    paired = [(faces, photo) for (faces, _), photo in zip(found, photos, strict=True)]
     errors = [error for faces, photo in paired for error in landmark_errors(faces, photo)]
     wrong = sum(false_positives(faces, photo, SMALLEST_FACES[0]) for faces, photo in paired)
     return {
@@ -104,6 +163,7 @@ def measure(images: Path, photos: Sequence[Labels], find: Finder) -> dict[str, A
         "landmark_error": float(np.median(errors)) if errors else None,
         "faces": int(sum((sides(photo.boxes) >= SMALLEST_FACES[0]).sum() for photo in photos)),
         "false_positives_per_image": wrong / max(len(photos), 1),
+        "segmentation": segmentation_figures(sum((counts for _, counts in found), np.zeros((2, 2), np.int64))),
     }
 
 
@@ -114,10 +174,18 @@ def sides(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def average_precision(paired: Sequence[tuple[Sequence[Face], Labels]], least: float) -> float:
-    """Area under the precision-recall curve (all points, precision made monotone) at IoU 0.5.
+    """Area under `precision_recall`; 0 where no face is wanted or found."""
+    recall, precision = precision_recall(paired, least)
+    return float((precision * np.diff(recall, prepend=0.0)).sum())
+
+
+def precision_recall(
+    paired: Sequence[tuple[Sequence[Face], Labels]], least: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Recall and precision (made monotone) at each counted detection, best score first, at IoU 0.5.
 
     Faces smaller than `least` are neither wanted nor wrong: a detection on one does not count. One that
-    fits no label at all is wrong, however small it is. 0 where no face is wanted or found.
+    fits no label at all is wrong, however small it is. Both are empty where no face is wanted or found.
     """
     scores: list[float] = []
     correct: list[bool] = []
@@ -129,12 +197,11 @@ def average_precision(paired: Sequence[tuple[Sequence[Face], Labels]], least: fl
             if label is None or large[label]:
                 scores.append(face.score)
                 correct.append(label is not None)
-    if not wanted or not scores:
-        return 0.0
-    hits = np.cumsum(np.array(correct)[np.argsort(-np.array(scores), kind="stable")])
+    if not wanted:
+        return np.zeros(0), np.zeros(0)
+    hits = np.cumsum(np.array(correct, bool)[np.argsort(-np.array(scores), kind="stable")])
     precision = np.maximum.accumulate((hits / np.arange(1, len(hits) + 1))[::-1])[::-1]
-    gained = np.diff(np.concatenate([[0.0], hits / wanted]))
-    return float((precision * gained).sum())
+    return hits / wanted, precision
 
 
 def assign(faces: Sequence[Face], boxes: NDArray[np.float32], wanted: NDArray[np.bool_]) -> list[int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from tqdm import tqdm
 from models import checkpoint as checkpoints
 from models.alignment import SIZE, DegenerateLandmarks, align
 from models.detector.find import find_faces
-from models.embedding import embed
+from models.embedding import embed, normalise
 from models.faces import Face
 from models.network import instantiate, torch_forward
 from training.evaluation.pairs import Pairs
@@ -23,6 +24,7 @@ Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """(N, 112, 112, 3) uint8 RGB crops -> (N, D) float32 embeddings of unit length."""
 FindFaces = Callable[[NDArray[np.uint8]], list[Face]]
 """(H, W, 3) uint8 RGB photo -> its faces."""
+Source = TypeVar("Source")
 ReadCrop = Callable[[Path], NDArray[np.uint8] | None]
 """Image file -> aligned crop (112, 112, 3) uint8 RGB, or None where no face was found."""
 
@@ -33,7 +35,7 @@ class EvaluationError(ValueError):
 
 @dataclass(frozen=True)
 class Embedded:
-    """vectors: (N, D) float32 of unit length, zeros where no face was found; found: (N,) bool."""
+    """vectors: (N, D) float32 as `Embed` gave them, zeros where no face was found; found: (N,) bool."""
 
     vectors: NDArray[np.float32]
     found: NDArray[np.bool_]
@@ -41,12 +43,33 @@ class Embedded:
 
 def recogniser(path: Path) -> Embed:
     """A checkpoint's recogniser, run by torch. Raises CheckpointError, or EvaluationError for a detector."""
+    loaded = _read_recogniser(path)
+    forward = torch_forward(instantiate(loaded))
+    return lambda crops: embed(crops, forward, loaded.metadata.flip_average)
+
+
+def _read_recogniser(path: Path) -> checkpoints.Checkpoint:
     loaded = checkpoints.read(path)
     metadata = loaded.metadata
     if metadata.task != "recognition" or metadata.input != checkpoints.InputSpec():
         raise EvaluationError(f"{path}: not a recogniser of {SIZE}x{SIZE} aligned crops (task {metadata.task})")
+    return loaded
+
+
+def unscaled_recogniser(path: Path) -> Embed:
+    """As `recogniser`, but embeddings keep their length, which tells of an image's quality."""
+    loaded = _read_recogniser(path)
     forward = torch_forward(instantiate(loaded))
-    return lambda crops: embed(crops, forward, metadata.flip_average)
+
+    def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        planes = normalise(crops)
+        (vectors,) = forward(planes)
+        if loaded.metadata.flip_average:
+            (mirrored,) = forward(np.ascontiguousarray(planes[:, :, :, ::-1]))
+            vectors = (vectors + mirrored) * np.float32(0.5)
+        return vectors
+
+    return run
 
 
 def detector(path: Path) -> FindFaces:
@@ -69,11 +92,15 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 
 def read_aligned(path: Path) -> NDArray[np.uint8]:
     """An aligned crop as it is. Raises EvaluationError when it is not 112x112."""
-    crop = read_photo(path)
+    return aligned(read_photo(path), str(path))
+
+
+def aligned(crop: NDArray[np.uint8], name: str) -> NDArray[np.uint8]:
+    """The crop itself. Raises EvaluationError when it is not 112x112; `name` says which it is."""
     if crop.shape != (SIZE, SIZE, 3):
         height, width = crop.shape[:2]
         raise EvaluationError(
-            f"{path}: an aligned crop is {SIZE}x{SIZE}, this is {width}x{height}; photos need --pipeline"
+            f"{name}: an aligned crop is {SIZE}x{SIZE}, this is {width}x{height}; photos need --pipeline"
         )
     return crop
 
@@ -109,13 +136,22 @@ def central_face(faces: Sequence[Face], *, width: int, height: int) -> Face | No
     return min(faces, key=distance, default=None)
 
 
-def embed_images(paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, batch_size: int = 64) -> Embedded:
-    """Embed N image files in batches, with a progress bar on a terminal. Raises EvaluationError."""
-    found = np.zeros(len(paths), dtype=bool)
+def embed_images(
+    sources: Sequence[Source],
+    read: Callable[[Source], NDArray[np.uint8] | None],
+    embed_crops: Embed,
+    *,
+    batch_size: int = 64,
+) -> Embedded:
+    """Embed N images, which `read` turns into crops, in batches, with a progress bar on a terminal.
+
+    Raises EvaluationError when no image has a face.
+    """
+    found = np.zeros(len(sources), dtype=bool)
     waiting: list[NDArray[np.uint8]] = []
     parts: list[NDArray[np.float32]] = []
-    for position, path in enumerate(tqdm(paths, desc="embedding", unit="image", disable=None)):
-        crop = read(path)
+    for position, source in enumerate(tqdm(sources, desc="embedding", unit="image", disable=None)):
+        crop = read(source)
         if crop is not None:
             found[position] = True
             waiting.append(crop)
@@ -125,16 +161,22 @@ def embed_images(paths: Sequence[Path], read: ReadCrop, embed_crops: Embed, *, b
     if waiting:
         parts.append(embed_crops(np.stack(waiting)))
     if not parts:
-        raise EvaluationError(f"no face was found in any of {len(paths)} images")
+        raise EvaluationError(f"no face was found in any of {len(sources)} images")
     scored = np.concatenate(parts)
-    vectors = np.zeros((len(paths), scored.shape[1]), dtype=np.float32)
+    vectors = np.zeros((len(sources), scored.shape[1]), dtype=np.float32)
     vectors[found] = scored
     return Embedded(vectors, found)
 
 
 def similarities(embedded: Embedded, pairs: Pairs) -> NDArray[np.float64]:
-    """Cosine of each pair, (P,) float64; NaN where either face was not found."""
-    first, second = embedded.vectors[pairs.first], embedded.vectors[pairs.second]
-    cosines: NDArray[np.float64] = np.einsum("pd,pd->p", first, second, dtype=np.float64)
-    cosines[~(embedded.found[pairs.first] & embedded.found[pairs.second])] = np.nan
-    return cosines
+    """Cosine of each listed pair; see `cosines`."""
+    return cosines(embedded, pairs.first, pairs.second)
+
+
+def cosines(embedded: Embedded, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Cosine of images first[p] and second[p], (P,) float64; NaN where either face was not found."""
+    scores: NDArray[np.float64] = np.einsum(
+        "pd,pd->p", embedded.vectors[first], embedded.vectors[second], dtype=np.float64
+    )
+    scores[~(embedded.found[first] & embedded.found[second])] = np.nan
+    return scores

@@ -45,12 +45,12 @@ class _Row:
     same: bool
 
 
-def read_pairs(images: Path, file: Path) -> Pairs:
+def read_pairs(images: Path, file: Path, least_folds: int = 2) -> Pairs:
     """Pairs of a list whose photos lie in `images`/SUBJECT/IMAGE.(webp|jpg|png).
 
     The list is LFW's `pairs.txt` (first line: folds, pairs of each kind per fold; images are named
     SUBJECT_0001) or a CSV with the header fold,subject_a,image_a,subject_b,image_b,same.
-    Raises PairsError for a malformed line, fewer than two folds, or missing images.
+    Raises PairsError for a malformed line, fewer than `least_folds` folds, or missing images.
     """
     if not images.is_dir():
         raise PairsError(f"{images}: no such folder of images")
@@ -62,8 +62,8 @@ def read_pairs(images: Path, file: Path) -> Pairs:
         raise PairsError(f"{file}: empty")
     is_csv = lines[0].strip().split(",") == COLUMNS
     rows = list(_csv_rows(file, lines) if is_csv else _lfw_rows(file, lines))
-    if len({row.fold for row in rows}) < 2:
-        raise PairsError(f"{file}: holds fewer than two folds, so no threshold can come from another fold")
+    if len({row.fold for row in rows}) < least_folds:
+        raise PairsError(f"{file}: holds fewer than {least_folds} folds, so no threshold can come from other folds")
     return _resolve(images, file, rows)
 
 

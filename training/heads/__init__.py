@@ -1,1 +1,1 @@
-"""Heads: from embeddings and class centres to logits."""
+"""Heads: from embeddings and labels, by class centres and an objective, to the loss."""

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
+
+from training.heads import collectives
+from training.heads.collectives import Batch
+from training.heads.head import Comparison, Head, Settings, Targets, class_logits, compare_targets
+from training.heads.sharded import reduce_masked
+from training.heads.unit import normalise
 
 
-class CosineHead(nn.Module):
-    """Cosines between embeddings and class centres, both scaled to unit length."""
+class DenseHead(Head):
+    """Each rank compares its own samples with a copy of all centres; what the objective sees is of all ranks."""
 
-    def __init__(self, embedding_size: int, classes: int) -> None:
-        super().__init__()
-        self.centres = nn.Parameter(torch.empty(classes, embedding_size))
-        nn.init.normal_(self.centres, std=0.01)
+    sharded = False
 
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """(B, D) -> (B, C) in [-1, 1], float32: half precision would cost up to half a logit at s = 64."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            unit_embeddings = functional.normalize(embeddings.to(self.centres.dtype), dim=1)
-            return functional.linear(unit_embeddings, functional.normalize(self.centres, dim=1))
+    def _compare(self, unit: Tensor, labels: Tensor, batch: Batch) -> Comparison:
+        targets = Targets(torch.arange(len(labels), device=labels.device), labels)
+        replica = collectives.scale_gradient(self.centres)
+        target, target_lengths, centres = compare_targets(self.objective, unit, replica, targets)
+        directions, lengths = normalise(centres.to(unit.dtype))
+        cosines = unit @ directions.T
 
+        def reduce_others(settings: Settings) -> Tensor:
+            context = {name: entry[batch.own] if entry.ndim else entry for name, entry in settings.context.items()}
+            own = Settings(context, settings.parameters)
+            logits = class_logits(self.objective, cosines, lengths, own)
+            return collectives.gather(reduce_masked(self.objective, logits, targets), batch)
 
-class LinearHead(nn.Linear):
-    """Plain softmax logits w.x + b, as in DeepID (Sun et al. 2014): no normalisation, so no margin."""
-
-    def forward(self, embeddings: Tensor) -> Tensor:
-        """(B, D) -> (B, C) float32 logits."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return super().forward(embeddings.to(self.weight.dtype))
+        return Comparison(
+            collectives.gather(target, batch),
+            None if target_lengths is None else collectives.gather(target_lengths, batch),
+            reduce_others,
+        )

@@ -1,1 +1,1 @@
-"""Objectives as pure functions: margins on cosines, softmax, distillation, detection."""
+"""What training minimises: objectives over classes, pairs, distillation, detection."""

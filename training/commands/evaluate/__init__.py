@@ -1,0 +1,22 @@
+"""`facemargin evaluate`: verification, identification, templates, detection; a file a sub-command."""
+
+from __future__ import annotations
+
+import click
+
+from training.commands.evaluate.detection import detection
+from training.commands.evaluate.identification import identification
+from training.commands.evaluate.templates import templates
+from training.commands.evaluate.verification import verification
+
+
+@click.group()
+def evaluate() -> None:
+    """Measure a recogniser or a detector.
+
+    Example: facemargin evaluate verification --images cfp-dev --pairs cfp-dev-FF.csv --json ff.json
+    """
+
+
+for _command in (verification, identification, templates, detection):
+    evaluate.add_command(_command)
