@@ -152,11 +152,12 @@ def read(path: Path) -> Checkpoint:
 def _refuse_pickle(path: Path) -> None:
     try:
         with path.open("rb") as file:
-            start = file.read(8)
+            start, brace = file.read(8), file.read(1)
     except OSError as error:
         raise CheckpointDamaged(f"{path}: cannot be read ({error.strerror})") from error
-    # torch.save writes a zip archive, or in its old form a bare pickle (protocol byte 0x80).
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+    # torch.save writes a zip archive, or in its old form a bare pickle (protocol byte 0x80). The first bytes of
+    # safetensors are a length, which may look like either; its JSON follows.
+    if brace != b"{" and start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         raise PickleRefused(
             f"{path.name}: a pickle, which could run any code when loaded, is never opened; convert it where "
             'you trust it: python -c "import sys, torch, safetensors.torch as s; '

@@ -53,6 +53,18 @@ def test_the_model_id_follows_the_weights_and_not_the_metadata(written: Path, tm
     assert checkpoint.write(tmp_path / "b.safetensors", weights, loaded.metadata).model_id != loaded.model_id
 
 
+def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(tmp_path: Path) -> None:
+    path = tmp_path / "long.safetensors"
+    metadata = Metadata(task="recognition", name="long", architecture="mobilefacenet", arguments={}, embedding_size=64)
+    for length in range(63_000, 67_000, 4):
+        padded = metadata.model_copy(update={"training": {"padding": "x" * length}})
+        checkpoint.write(path, {"weight": np.zeros(3, np.float32)}, padded)
+        if path.read_bytes().startswith(b"\x80\x04"):
+            break
+    assert path.read_bytes().startswith(b"\x80\x04")
+    assert checkpoint.read(path).weights.keys() == {"weight"}
+
+
 @pytest.mark.parametrize("save", ["pickle", "torch", "old torch"])
 def test_a_pickle_is_refused_unopened_with_the_command_that_converts_it(save: str, tmp_path: Path) -> None:
     class Bomb:
