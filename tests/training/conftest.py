@@ -68,7 +68,9 @@ def launch(tiny: Path) -> Launch:
             command += [f"--max-restarts={restarts}"]
         command += [str(LAUNCHER), "train", str(tiny), *overrides]
         environment = os.environ | {"OMP_NUM_THREADS": "1"} | ({"FAULT": fault} if fault else {})
-        return subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=280, env=environment, start_new_session=True
+        )
 
     return start
 

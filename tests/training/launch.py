@@ -1,12 +1,14 @@
 """`python launch.py train RECIPE`: the training commands, with a network so small that a step takes milliseconds.
 
-FAULT=SIGNAL:RANK:STEP in the environment sends that rank the signal before its step, once (not after a restart).
+FAULT=SIGNAL:RANK:STEP in the environment sends that rank the signal before its step, once (not after a restart);
+with RANK `group`, the process group of the leading rank gets it.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from typing import Any
 
 import torch
@@ -42,11 +44,14 @@ def inject(fault: str) -> None:
         nonlocal taken
         taken += 1
         if (
-            self.rank.rank == int(rank)
+            self.rank.rank == (0 if rank == "group" else int(rank))
             and taken == int(step)
             and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
         ):
-            os.kill(os.getpid(), getattr(signal, name))
+            if rank == "group":  # from another process, as a scheduler does: readers forgive their own parent
+                subprocess.run(["kill", f"-{getattr(signal, name).value}", "--", f"-{os.getpid()}"], check=False)
+            else:
+                os.kill(os.getpid(), getattr(signal, name))
         return original(self, *arguments)
 
     Stepper.step = faulty  # type: ignore[method-assign]

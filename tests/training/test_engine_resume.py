@@ -61,6 +61,17 @@ def test_sigterm_finishes_the_step_and_saves_it(
         np.testing.assert_array_equal(_weights(folder)[name], array)
 
 
+def test_sigterm_to_the_whole_group_leaves_the_readers_alive_until_the_state_is_saved(
+    launch: Callable[..., object], tmp_path: Path, losses: Losses
+) -> None:
+    stopped = launch("task.memory=false", "task.workers=1", "batch_size=2", "prefetch=0", fault="SIGTERM:group:6")
+    assert stopped.returncode == 0, stopped.stderr[-3000:]
+    assert stopped.stdout.startswith("stopped by SIGTERM after step 6")
+    folder = tmp_path / "runs" / "tiny"
+    assert _step(folder) == 6
+    assert list(losses(folder)) == list(range(1, 7))
+
+
 def test_a_killed_rank_is_restarted_by_torchrun_and_loses_nothing(
     launch: Callable[..., object], tmp_path: Path, losses: Losses
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,12 @@ def loaded(
     Raises the DataError that a reader met; it travels as a value, for the loader would wrap it in a trace.
     """
     loader: Any = torch.utils.data.DataLoader(
-        dataset, sampler=batches, batch_size=None, num_workers=workers, collate_fn=_as_it_is
+        dataset,
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        worker_init_fn=_outlive_sigterm,
     )
     try:
         for item in loader:
@@ -60,6 +66,11 @@ def loaded(
             yield item.batch
     finally:  # an epoch that is left early reports too
         data.report_broken()
+
+
+def _outlive_sigterm(worker: int) -> None:
+    # A scheduler signals the whole group; the run still needs its readers to finish the step and save.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _as_it_is(item: Any) -> Any:
