@@ -11,7 +11,7 @@ from models.faces import Face
 
 STRIDES = (8, 16, 32)
 CHANNELS = 15  # heat logit, 2 centre offsets, 2 log sizes, 5 x 2 landmark offsets
-UNIT = 4.0  # sizes and landmark offsets are told in units of this many strides, so that they are near 1
+UNIT = 4.0  # sizes are told in units of this many strides, so that they are near 1
 VOTE_OVERLAP = 0.6  # IoU from which the cells around a peak speak of the peak's face
 _AROUND = np.mgrid[-1:2, -1:2].reshape(2, 9)  # row and column offsets of a 3x3 neighbourhood
 _MIDDLE = 4
@@ -23,7 +23,7 @@ def decode(outputs: Sequence[NDArray[np.float32]], score_threshold: float, overl
 
     outputs: one (1, 15, H/s, W/s) float32 map for each stride s of 8, 16, 32. The cell (c, r) says:
     score sigmoid(heat), centre ((c, r) + 1/2 + offset) s, size 4 s exp(log size), landmarks
-    ((c, r) + 1/2 + 4 offset) s. Only cells that are the maximum of their 3x3 neighbourhood speak
+    ((c, r) + 1/2) s + offset size. Only cells that are the maximum of their 3x3 neighbourhood speak
     (CenterNet, Zhou et al. 2019); the cells around it that tell much the same box vote on box and
     landmarks, weighted by their scores, since each is a guess of its own. A face between two scales
     peaks on both, so of two boxes with IoU above `overlap_limit` the weaker is dropped.
@@ -68,7 +68,7 @@ def _told(
     cells = np.stack([columns, rows], axis=-1).astype(np.float32) + 0.5
     sizes = UNIT * stride * np.exp(np.clip(told[..., 3:5], -MAX_LOG_SIZE, MAX_LOG_SIZE))
     centres = (cells + told[..., 1:3]) * stride
-    landmarks = (cells[..., None, :] + UNIT * told[..., 5:].reshape(*rows.shape, 5, 2)) * stride
+    landmarks = cells[..., None, :] * stride + told[..., 5:].reshape(*rows.shape, 5, 2) * sizes[..., None, :]
     boxes = np.concatenate([centres - sizes / 2, sizes], axis=-1)
     return scores.astype(np.float32), boxes.astype(np.float32), landmarks.astype(np.float32)
 

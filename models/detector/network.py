@@ -33,7 +33,7 @@ class Head(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.tower = SeparableBlock(channels, channels)
+        self.tower = nn.Sequential(*(SeparableBlock(channels, channels) for _ in range(2)))
         self.predict = nn.Conv2d(channels, CHANNELS, 1)
         nn.init.normal_(self.predict.weight, std=0.01)
         bias = torch.zeros(CHANNELS)
@@ -52,27 +52,27 @@ class CentreFace(nn.Module):
 
     forward: (B, 3, H, W) float, RGB as (x - 127.5) / 127.5, H and W multiples of 32 ->
     tuple of (B, 15, H/8, W/8), (B, 15, H/16, W/16), (B, 15, H/32, W/32); `models.detector.decode` tells
-    what the channels mean. widths: channels at strides 2, 4, 8, 16, 32; blocks: residual blocks at
-    strides 4, 8, 16, 32; pyramid: channels of the feature pyramid.
+    what the channels mean. stem: channels at stride 4; widths and blocks: channels and residual blocks at
+    strides 8, 16, 32; pyramid: channels of the feature pyramid. Two dense convolutions lead straight to
+    stride 8: layers at strides 2 and 4 took more than half of a training step.
     """
 
     def __init__(
         self,
-        widths: Sequence[int] = (16, 32, 64, 128, 224),
-        blocks: Sequence[int] = (1, 3, 5, 3),
+        stem: int = 32,
+        widths: Sequence[int] = (64, 128, 224),
+        blocks: Sequence[int] = (4, 6, 3),
         pyramid: int = 64,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            convolution(3, widths[0], stride=2),
-            convolution(widths[0], widths[1], stride=2),
-            *(SeparableBlock(widths[1], widths[1]) for _ in range(blocks[0])),
+        self.stem = convolution(3, stem, kernel=7, stride=4)
+        self.stage8 = nn.Sequential(
+            convolution(stem, widths[0], stride=2), *(SeparableBlock(widths[0], widths[0]) for _ in range(blocks[0]))
         )
-        self.stage8 = _stage(widths[1], widths[2], blocks[1])
-        self.stage16 = _stage(widths[2], widths[3], blocks[2])
-        self.stage32 = _stage(widths[3], widths[4], blocks[3])
-        self.context = SpatialPyramidPooling(widths[4])
-        self.lateral = nn.ModuleList(convolution(width, pyramid, kernel=1) for width in widths[2:])
+        self.stage16 = _stage(widths[0], widths[1], blocks[1])
+        self.stage32 = _stage(widths[1], widths[2], blocks[2])
+        self.context = SpatialPyramidPooling(widths[2])
+        self.lateral = nn.ModuleList(convolution(width, pyramid, kernel=1) for width in widths)
         self.smooth = nn.ModuleList(SeparableBlock(pyramid, pyramid) for _ in range(2))
         self.heads = nn.ModuleList(Head(pyramid) for _ in range(3))
 

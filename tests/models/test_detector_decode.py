@@ -36,7 +36,7 @@ def tell(
     cell[0] = logit
     cell[1:3] = x / stride - column - 0.5, y / stride - row - 0.5
     cell[3:5] = np.log(np.array(box[2:]) / (UNIT * stride))
-    cell[5:] = ((landmarks / stride - (column + 0.5, row + 0.5)) / UNIT).ravel()
+    cell[5:] = ((landmarks - np.array([column + 0.5, row + 0.5]) * stride) / box[2:]).ravel()
 
 
 FIVE = np.array([[40, 40], [60, 41], [50, 50], [42, 60], [58, 61]], np.float32)

@@ -24,7 +24,8 @@ def brightest_patch(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         cell[1:3] = x / 8 - column - 0.5, y / 8 - row - 0.5
         cell[3:5] = np.log(np.array([right - left, bottom - top]) / (UNIT * 8))
         corners = np.array([[left, top], [right, top], [x, y], [left, bottom], [right, bottom]])
-        cell[5:] = ((corners / 8 - (column + 0.5, row + 0.5)) / UNIT).ravel()
+        middle = np.array([column + 0.5, row + 0.5]) * 8
+        cell[5:] = ((corners - middle) / (right - left, bottom - top)).ravel()
     return maps
 
 

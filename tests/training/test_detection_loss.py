@@ -35,7 +35,7 @@ def perfect_maps(boxes: Tensor, landmarks: Tensor) -> tuple[Tensor, ...]:
         grid = torch.stack(torch.meshgrid(place, place, indexing="xy"), dim=-1)
         told[:, 1:3] = (targets.box[..., :2] / stride - grid).permute(0, 3, 1, 2)
         told[:, 3:5] = (targets.box[..., 2:] / (UNIT * stride)).log().permute(0, 3, 1, 2)
-        points = (targets.landmarks / stride - grid[..., None, :]) / UNIT
+        points = (targets.landmarks - grid[..., None, :] * stride) / targets.box[..., None, 2:]
         told[:, 5:] = points.flatten(3).permute(0, 3, 1, 2)
         maps.append(told)
     return tuple(maps)
@@ -109,6 +109,14 @@ def test_unknown_landmarks_cost_nothing_and_give_no_gradient() -> None:
     assert points.grad is not None
     assert points.grad[0].abs().max() == 0
     assert points.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("side", "told"), [(15.0, False), (17.0, True)])
+def test_landmarks_of_very_small_faces_are_not_told(side: float, told: bool) -> None:
+    boxes, landmarks = faces((100, 40, side, side))
+    maps = perfect_maps(boxes, landmarks)
+    _, parts = detection_loss(maps, boxes, landmarks + 3, NOTHING, 1.0, 1.0)
+    assert (float(parts["landmark"]) > 0.05) == told
 
 
 def test_ignored_regions_are_neither_face_nor_background() -> None:

@@ -129,6 +129,18 @@ def test_turning_a_photo_turns_its_labels(degrees: float) -> None:
     assert (turned.landmarks[0] < box[:2] + box[2:]).all()
 
 
+def test_a_cover_hides_part_of_a_face_and_leaves_its_label() -> None:
+    plain = SceneComposer([white_face()], [], [], recipe()).scene(320, np.random.default_rng(4))
+    covering = SceneComposer([white_face()], [], [], recipe(cover_face_share=1.0))
+    shares = []
+    for seed in range(30):
+        scene = covering.scene(320, np.random.default_rng(seed))
+        shares += [bright_share(scene, box) for box in scene.boxes]
+    assert bright_share(plain, plain.boxes[0]) > 0.99
+    assert 0.4 < np.mean(shares) < 0.95
+    assert min(shares) > 0.3
+
+
 def write_photos(folder: Path) -> None:
     (folder / "crowd").mkdir(parents=True)
     for name in ("b", "a", "c"):

@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+MIRRORED = [1, 0, 2, 4, 3]
+"""The order of the five landmarks in a mirror image: a left eye becomes a right eye."""
+
 
 class DetectionDataError(ValueError):
     """Photos or their labels are missing or malformed."""
@@ -86,7 +89,7 @@ def read_crops(archive: Path, limit: int, box: NDArray[np.float32]) -> list[Phot
     """Every k-th aligned face crop of a tar as a photo of one face, at most `limit` of them.
 
     All crops were aligned to one template, so one `box` (4,) serves; their landmarks stay unknown,
-    since alignment only puts them near the template's.
+    since alignment only puts them near the template's. Raises DetectionDataError.
     """
     if not archive.is_file():
         raise DetectionDataError(f"{archive}: no such tar of face crops")

@@ -10,9 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.data.detection import Photo
-
-_FLIPPED = [1, 0, 2, 4, 3]  # a mirrored left eye is a right eye
+from training.data.detection import MIRRORED, Photo
 
 
 @dataclass
@@ -26,30 +24,28 @@ class Scene:
 
 
 class SceneRecipe(BaseModel):
-    """How scenes are drawn.
-
-    crowd_share: probability that a tile shows one of the crowd photos rather than a portrait.
-    grids: tiles per side -> probability. smallest_face: pixels; below it (square root of the area) a
-    face is ignored. paste_share: probability that faces are pasted into a scene, up to most_pasted.
-    rotate_share: of portraits that are turned, by up to max_rotation degrees. cover_share: of tiles whose
-    photo is shifted to cover them as far as it can. aspect: standard deviation of the
-    log aspect ratio. widen: crowd photos are widened by a factor between 1 and this.
-    squeeze: portraits and pasted faces are narrowed by a factor between 1 and this.
-    """
+    """How scenes are drawn."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    crowd_share: float = Field(0.4, ge=0, le=1)
-    grids: dict[int, float] = {1: 0.45, 2: 0.3, 3: 0.15, 5: 0.1}
-    smallest_face: float = Field(8.0, gt=0)
-    paste_share: float = Field(0.35, ge=0, le=1)
-    most_pasted: int = Field(6, ge=1)
-    rotate_share: float = Field(0.25, ge=0, le=1)
-    max_rotation: float = Field(35.0, ge=0, le=180)
-    cover_share: float = Field(0.85, ge=0, le=1)
-    aspect: float = Field(0.12, ge=0)
-    widen: float = Field(1.7, ge=1)
-    squeeze: float = Field(1.0, ge=1)
+    crowd_share: float = Field(0.4, ge=0, le=1, description="tiles that show a crowd photo rather than a portrait")
+    grids: dict[int, float] = Field(
+        {1: 0.45, 2: 0.3, 3: 0.15, 5: 0.1}, description="tiles a side and the share of scenes that have them"
+    )
+    smallest_face: float = Field(8.0, gt=0, description="pixels, the root of the box area; a smaller face is ignored")
+    paste_share: float = Field(0.35, ge=0, le=1, description="scenes into which faces are pasted")
+    most_pasted: int = Field(6, ge=1, description="faces pasted into one scene at most")
+    rotate_share: float = Field(0.25, ge=0, le=1, description="portraits that are turned")
+    max_rotation: float = Field(35.0, ge=0, le=180, description="degrees")
+    cover_share: float = Field(0.85, ge=0, le=1, description="tiles whose photo is shifted to fill them if it can")
+    aspect: float = Field(0.12, ge=0, description="standard deviation of the log aspect ratio")
+    widen: float = Field(1.7, ge=1, description="crowd photos are widened by a factor between 1 and this")
+    squeeze: float = Field(
+        1.0, ge=1, description="portraits and pasted faces are narrowed by a factor between 1 and this"
+    )
+    cover_face_share: float = Field(
+        0.0, ge=0, le=1, description="faces that something hides in part, as masks, glasses and hands do"
+    )
 
 
 class SceneComposer:
@@ -82,6 +78,9 @@ class SceneComposer:
         if random.random() < self._recipe.paste_share:
             for _ in range(random.integers(1, self._recipe.most_pasted + 1)):
                 self._paste(scene, random)
+        for box in scene.boxes:
+            if random.random() < self._recipe.cover_face_share:
+                _cover(scene, box, random)
         if random.random() < 0.5:
             _mirror(scene)
         return scene
@@ -141,6 +140,24 @@ class SceneComposer:
         shift = np.array([left, top]) - start * scale
         scene.boxes = np.concatenate([scene.boxes, _moved_boxes(donor.boxes, scale, shift)])
         scene.landmarks = np.concatenate([scene.landmarks, (donor.landmarks * scale + shift).astype(np.float32)])
+
+
+def _cover(scene: Scene, box: NDArray[np.float32], random: np.random.Generator) -> None:
+    """Hide up to two fifths of a face behind a bar of one colour, or of other pixels of the scene."""
+    share = random.uniform(0.15, 0.4)
+    lying = random.random() < 0.7  # as glasses or a mask; otherwise from the side
+    extent = box[2:] * ((1.2, share) if lying else (share, 1.2))
+    middle = box[:2] + box[2:] * ((0.5, random.uniform(0.3, 0.9)) if lying else (random.choice([0.1, 0.9]), 0.5))
+    height, width = scene.image.shape[:2]
+    left, top = np.clip(np.round(middle - extent / 2).astype(int), 0, (width, height))
+    right, bottom = np.clip(np.round(middle + extent / 2).astype(int), 0, (width, height))
+    if right <= left or bottom <= top:
+        return
+    if random.random() < 0.5:
+        scene.image[top:bottom, left:right] = random.integers(0, 256, 3)
+    else:
+        x, y = random.integers(0, width - (right - left) + 1), random.integers(0, height - (bottom - top) + 1)
+        scene.image[top:bottom, left:right] = scene.image[y : y + bottom - top, x : x + right - left].copy()
 
 
 def _edges(size: int, grid: int, random: np.random.Generator) -> list[int]:
@@ -222,7 +239,7 @@ def _mirror(scene: Scene) -> None:
     scene.image = scene.image[:, ::-1]
     for boxes in (scene.boxes, scene.ignored):
         boxes[:, 0] = width - boxes[:, 0] - boxes[:, 2]
-    scene.landmarks = scene.landmarks[:, _FLIPPED].copy()
+    scene.landmarks = scene.landmarks[:, MIRRORED].copy()
     scene.landmarks[..., 0] = width - scene.landmarks[..., 0]
 
 

@@ -17,6 +17,7 @@ SPREAD = 0.12  # standard deviation of the heat around a centre, as a share of t
 LEAST_SPREAD = 0.45  # in cells
 SPEAKING = 0.1  # cells with at least this heat learn the box and the landmarks of their face
 LANDMARK_BETA = 0.02  # below this error (share of the box) the landmark loss is quadratic
+LANDMARK_LEAST = 16.0  # pixels; on smaller faces a label is as wrong as the guess it would teach
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,9 @@ def detection_loss(
         cell = torch.stack([column, row], dim=1) + 0.5
         centre = (cell + told[:, 1:3]) * stride
         size = UNIT * stride * told[:, 3:5].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
-        points = (cell[:, None] + UNIT * told[:, 5:].reshape(-1, 5, 2)) * stride
+        points = cell[:, None] * stride + told[:, 5:].reshape(-1, 5, 2) * size[:, None]
         target, marks = targets.box[batch, row, column], targets.landmarks[batch, row, column]
+        marks = marks.masked_fill((target[:, 2:].prod(dim=1) < LANDMARK_LEAST**2)[:, None, None], torch.nan)
         box = box + (weight * box_loss(centre, size, target)).sum()
         landmark = landmark + (weight * landmark_loss(points, marks, target[:, 2:])).sum()
         weights = weights + weight.sum()

@@ -15,7 +15,7 @@ from models.network import instantiate
 from models.registry import build
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
 from training.data.photometric import photometric
-from training.data.pseudo_labels import complete, template_box
+from training.data.pseudo_labels import complete, locate, template_box
 from training.data.scenes import Scene, SceneComposer
 from training.evaluation.peers import Yunet
 from training.losses.detection import detection_loss
@@ -122,7 +122,11 @@ def read_training_photos(config: DetectionConfig) -> tuple[list[Photo], list[Pho
         peer = Yunet(config.peer)
         portraits = [complete(photo, peer) for photo in portraits]
         crowds = [complete(photo, peer) for photo in crowds]
-    crops = read_crops(config.crops, config.crops_limit, template_box(portraits)) if config.crops else []
+    crops = [
+        crop for archive in config.crops for crop in read_crops(archive, config.crops_limit, template_box(portraits))
+    ]
+    if config.peer:
+        crops = [locate(crop, peer) for crop in crops]
     return portraits, crowds, crops
 
 

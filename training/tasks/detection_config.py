@@ -11,33 +11,30 @@ from training.data.scenes import SceneRecipe
 
 
 class DetectionConfig(BaseModel):
-    """What the detector is and what it learns from.
-
-    initial: a checkpoint of the same architecture whose weights the network starts from.
-    photos: folder or tar with `SOURCE.json` and `SOURCE/*.jpg` for each of portraits and crowds.
-    crops: tar of aligned face crops to paste into scenes, at most `crops_limit` of them.
-    peer: a YuNet ONNX file that adds landmarks to boxes without, and marks unlabelled faces as ignored.
-    held_out: the last so many portraits by name are never trained on.
-    size: side of a scene in pixels; `large_share` of the batches are twice that, with a quarter of the
-    images, so that faces as large as the service meets are seen.
-    """
+    """What the detector is and what it learns from."""
 
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["detection"] = "detection"
     architecture: str = "centreface-fpn"
     arguments: dict[str, Any] = {}
-    initial: Path | None = None
-    photos: Path
-    portraits: str = "celeba"
-    crowds: str = "wider-train"
-    crops: Path | None = None
-    crops_limit: int = Field(6000, ge=1)
-    peer: Path | None = None
-    held_out: int = Field(100, ge=0)
-    size: int = Field(320, ge=64, multiple_of=32)
-    large_share: float = Field(0.2, ge=0, le=1)
+    initial: Path | None = Field(None, description="checkpoint of the same architecture to start from")
+    photos: Path = Field(description="folder or tar with SOURCE.json and SOURCE/*.jpg for portraits and crowds")
+    portraits: str = Field("celeba", description="photos of few, large faces")
+    crowds: str = Field("wider-train", description="photos of many, small faces")
+    crops: list[Path] = Field([], description="tars of aligned face crops to paste into scenes")
+    crops_limit: int = Field(6000, ge=1, description="crops taken of each tar")
+    peer: Path | None = Field(
+        None,
+        description="YuNet (ONNX) whose landmarks, averaged over views, replace those of photos and crops, and which "
+        "marks unlabelled faces as ignored; leave it out where landmarks were placed by hand",
+    )
+    held_out: int = Field(100, ge=0, description="the last portraits by name, never trained on")
+    size: int = Field(320, ge=64, multiple_of=32, description="side of a scene in pixels")
+    large_share: float = Field(
+        0.2, ge=0, le=1, description="batches of scenes twice as large, with a quarter of the images"
+    )
     images_per_epoch: int = Field(6400, ge=1)
     scenes: SceneRecipe = SceneRecipe()
-    box_weight: float = Field(2.0, ge=0)
-    landmark_weight: float = Field(5.0, ge=0)
+    box_weight: float = Field(2.0, ge=0, description="of the boxes' loss")
+    landmark_weight: float = Field(5.0, ge=0, description="of the landmarks' loss")
