@@ -53,7 +53,9 @@ def test_a_package_imports_with_its_own_extra_alone(repo_root: Path, package: st
     modules = [
         module.name
         for module in pkgutil.walk_packages([str(repo_root / package)], f"{package}.")
-        if not module.name.endswith("__main__") and ".migrations" not in module.name  # these run, not import
+        if not module.name.endswith("__main__")
+        and ".migrations" not in module.name  # these run, not import
+        and not module.name.endswith("_triton")  # comes with CUDA builds of torch, and is imported for them alone
     ]
     assert blocked
     assert modules
