@@ -7,6 +7,7 @@ import click
 from training.commands.ablate import ablate
 from training.commands.align import align
 from training.commands.calibrate import calibrate
+from training.commands.clean import clean
 from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.inspect import inspect
@@ -19,5 +20,5 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-for _command in (align, inspect, pack, train, ablate, evaluate, calibrate, export):
+for _command in (align, inspect, pack, train, clean, ablate, evaluate, calibrate, export):
     main.add_command(_command)

@@ -83,6 +83,10 @@ class SavedState:
         """The names of what was sharded by rows."""
         return {name.partition("@")[0] for name in self._entries if "@" in name}
 
+    def length(self, name: str) -> int:
+        """How many rows a sharded tensor has."""
+        return sum(entry.size[0] for key, entry in self._entries.items() if key.partition("@")[0] == name)
+
     def rows(self, name: str, wanted: range) -> Tensor:
         """Rows `wanted` of a sharded tensor, on the CPU. Raises StateError when not all of them are there."""
         parts = []

@@ -18,12 +18,20 @@ from training.data.samples import DataError
 from training.data.sources import SourceConfig
 
 
-def pack(sources: Sequence[SourceConfig], output: Path, size: int, *, resize: bool = False) -> PackedDocument:
+def pack(
+    sources: Sequence[SourceConfig],
+    output: Path,
+    size: int,
+    *,
+    resize: bool = False,
+    keep: NDArray[np.bool_] | None = None,
+) -> PackedDocument:
     """Decode every image once into the new folder `output`. Returns what its packed.json says.
 
-    With `resize`, square images of another size are brought to size x size (Lanczos). All is written to a
-    folder .NAME.*.partial beside it, which gets its name at the end and goes away on any error; a killed
-    run leaves only that. Raises DataError for a bad image, a full disk, or an output that exists.
+    keep: (N,) which of the sources' images; None: all. With `resize`, square images of another size are brought to
+    size x size (Lanczos). All is written to a folder .NAME.*.partial beside it, which gets its name at the end and
+    goes away on any error; a killed run leaves only that. Raises DataError for a bad image, a full disk, or an output
+    that exists.
     """
     if output.exists():
         raise DataError(f"{output}: exists already; choose another name, or remove it")
@@ -35,7 +43,7 @@ def pack(sources: Sequence[SourceConfig], output: Path, size: int, *, resize: bo
             raise DataError(f"{output}: needs {needed >> 20} MiB, the disk has {free >> 20} MiB free")
         partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
         try:
-            document = _write(data, partial, size, resize)
+            document = _write(data, partial, size, resize, keep)
             partial.chmod(0o755)  # mkdtemp's folder is for its owner alone
             partial.rename(output)
         except BaseException:
@@ -47,15 +55,17 @@ def pack(sources: Sequence[SourceConfig], output: Path, size: int, *, resize: bo
     return document
 
 
-def _write(data: FaceData, folder: Path, size: int, resize: bool) -> PackedDocument:
+def _write(data: FaceData, folder: Path, size: int, resize: bool, keep: NDArray[np.bool_] | None) -> PackedDocument:
     kept = np.zeros(len(data), dtype=bool)
     with (folder / IMAGES).open("wb") as file:
         for position, image in data.decoded(any_size=resize):
+            if keep is not None and not keep[position]:
+                continue
             file.write((_resized(image, size, data.keys[position]) if resize else image).tobytes())
             kept[position] = True
     positions = np.flatnonzero(kept)
     if not len(positions):
-        raise DataError("no image could be decoded")
+        raise DataError("no image is left to pack")
     # Identities whose every image was broken have no class.
     labels = data.labels[positions]
     classes, codes = np.unique(labels[labels >= 0], return_inverse=True)
