@@ -1,6 +1,9 @@
-"""Our face detector beside YuNet, in the same run: forward time, and average precision on wider-dev.
+"""Our face detector beside YuNet, in the same run: forward time, average precision on wider-dev, landmarks.
 
     python bench/detector.py --json detector.json
+
+Landmarks: on the portraits that training holds out. Their labels are single views of the peer; the mean over ten of its
+views is steadier, so errors are given against both, and those of the labels against the mean.
 
 Time: one thread each, a 640x480 input, medians of alternating runs; ours in the service's engine, the peer in
 ONNX Runtime. Precision: ours enlarges small photos, so the peer is measured on the photos as they are and
@@ -28,7 +31,9 @@ from models import checkpoint, pretrained
 from models.detector.find import MAX_SIDE, find_faces
 from models.faces import Face, Forward
 from service.recognition.engines import EngineOptions, OpenVinoEngine
-from training.evaluation.detection import measure, peer_finder, read_labels
+from training.data.detection import read_photos
+from training.data.pseudo_labels import complete
+from training.evaluation.detection import Labels, landmark_errors, measure, peer_finder, read_labels
 from training.evaluation.machine import describe
 from training.evaluation.peers import Yunet, open_onnx
 
@@ -36,6 +41,7 @@ SHARED = Path(os.environ.get("FACEMARGIN_SHARED", Path(__file__).resolve().paren
 PEER = SHARED / "peers" / "yunet_n_dynamic.onnx"
 PHOTOS = SHARED / "data" / "photos.tar"
 WARM_UP = 5
+HELD_OUT = 100  # portraits, as in training/configs/detector.yaml
 
 
 @click.command()
@@ -53,10 +59,12 @@ def main(path: Path, peer: Path, photos: Path, rounds: int, output: Path) -> Non
         with tarfile.open(photos) as archive:
             archive.extractall(Path(scratch) / "photos", filter="data")
         precision = precisions(ours, Yunet(peer), Path(scratch) / "photos")
+        landmarks = portrait_landmarks(ours, Yunet(peer), photos)
     rows = [
         {"model": loaded.model_id, "engine": "openvino", "ms_640x480": speed[0], **precision[0]},
         {"model": peer.stem, "engine": "onnxruntime", "ms_640x480": speed[1], **precision[1]},
         {"model": f"{peer.stem}, photos enlarged", "engine": "onnxruntime", **precision[2]},
+        {"model": loaded.model_id, "portraits": HELD_OUT, "landmark_error": landmarks},
     ]
     ratios = {
         "peer_over_ours_ms": round(speed[1] / speed[0], 3),
@@ -99,6 +107,22 @@ def precisions(ours: Forward, peer: Yunet, photos: Path) -> list[dict[str, Any]]
         enlarged,
     )
     return [measure(photos, labels, find) for find in finders]
+
+
+def portrait_landmarks(ours: Forward, peer: Yunet, photos: Path) -> dict[str, float]:
+    """Median errors, in inter-ocular distances, of what is named first against what is named second."""
+    errors: dict[str, list[float]] = {"ours_to_labels": [], "ours_to_mean_view": [], "labels_to_mean_view": []}
+    for photo in read_photos(photos, "celeba")[-HELD_OUT:]:
+        mean = Labels(photo.name, photo.boxes, complete(photo, peer).landmarks)
+        labels = Labels(photo.name, photo.boxes, photo.landmarks)
+        labelled = [
+            Face(tuple(box.tolist()), points, 1.0) for box, points in zip(photo.boxes, photo.landmarks, strict=True)
+        ]
+        found = find_faces(np.asarray(photo.image), ours)
+        errors["ours_to_labels"] += landmark_errors(found, labels)
+        errors["ours_to_mean_view"] += landmark_errors(found, mean)
+        errors["labels_to_mean_view"] += landmark_errors(labelled, mean)
+    return {name: round(median(values), 4) for name, values in errors.items()}
 
 
 if __name__ == "__main__":
