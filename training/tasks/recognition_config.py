@@ -16,7 +16,7 @@ class BackboneConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field("mobilefacenet", description="a registered architecture; an unknown name is refused with the list of them")
+    name: str = Field("mobilefacenet", description="architecture; an unknown name is refused with the list of all")
     embedding_size: int = Field(512, gt=0, description="length of an embedding")
     arguments: dict[str, Any] = Field({}, description="keyword arguments of the backbone's constructor")
     initial: Path | None = Field(None, description="checkpoint of the same backbone to start from (fine-tuning)")
