@@ -18,7 +18,6 @@ from training.data.batches import MemoryBatches
 from training.distributed import Rank
 from training.engine import LossNotFinite, run
 from training.finiteness import FinitenessWatch
-from training.heads.head import UnsupportedHead
 from training.tasks.recognition import RecognitionTask
 
 Losses = Callable[[Path], dict[int, float]]
@@ -127,15 +126,10 @@ def test_what_cannot_be_done_is_refused_at_the_start(
         run(load(tiny, overrides))
 
 
-def test_a_head_that_cannot_compute_the_objective_is_refused_by_name(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*arguments: object, **options: object) -> None:
-        raise UnsupportedHead("FusedHead and CosFace do not go together")
-
-    monkeypatch.setattr("training.tasks.recognition.build_head", refuse)
-    with pytest.raises(ConfigError, match=r"task\.head: FusedHead and CosFace"):
-        run(load(tiny))
+def test_a_head_that_cannot_compute_the_objective_is_refused_by_name(tiny: Path) -> None:
+    overrides = ("task.objective={name: curricularface}", "task.head={name: fused, implementation: triton}")
+    with pytest.raises(ConfigError, match=r"task\.head: .*CurricularFace"):
+        run(load(tiny, overrides))
 
 
 def test_weights_and_biases_is_told_the_same_as_the_journal(

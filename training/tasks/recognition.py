@@ -53,7 +53,14 @@ class Identification(nn.Module):
         try:
             objective = build_objective(config.name, classes=classes, **config.arguments)
             self.head = build_head(
-                head.name, embedding_size, classes, objective, rate=head.rate, chunk=head.chunk, seed=seed
+                head.name,
+                embedding_size,
+                classes,
+                objective,
+                rate=head.rate,
+                chunk=head.chunk,
+                implementation=head.implementation,
+                seed=seed,
             )
         except UnknownObjective as error:  # only the number of classes can be at fault: the rest was checked
             raise ConfigError(f"task.objective: {error}") from error

@@ -73,6 +73,10 @@ class HeadConfig(BaseModel):
     )
     rate: float = Field(0.1, gt=0, le=1, description="share of the classes in a step (sampled)")
     chunk: int = Field(8192, gt=0, description="classes in a tile (fused)")
+    implementation: Literal["torch", "auto", "triton"] = Field(
+        "torch",
+        description="what computes the tiles (fused): torch anywhere; triton on CUDA; auto: triton where it can",
+    )
 
 
 class DistillationConfig(BaseModel):
