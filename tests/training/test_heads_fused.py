@@ -11,7 +11,6 @@ import torch
 
 from training.heads.fused import FusedHead, Implementation
 from training.heads.head import Head, UnsupportedHead
-from training.heads.plain import plain_scale
 from training.heads.registry import HeadName, build_head
 from training.heads.unit import normalise, pick
 from training.losses.arcface import ArcFace
@@ -135,9 +134,12 @@ PLAIN = {
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_only_a_constant_times_the_cosine_is_plain(name: str) -> None:
     objective = build_objective(name, classes=100)
-    scale = plain_scale(objective)
+    scale = objective.plain_scale()
     assert (scale is not None) == (name in PLAIN)
     assert scale is None or scale == objective.scale
+    if scale is not None:
+        cosines = torch.linspace(-1, 1, 101, dtype=torch.float64)[None]
+        torch.testing.assert_close(objective.others(cosines, {}), scale * cosines)
 
 
 @pytest.mark.parametrize(

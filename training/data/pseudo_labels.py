@@ -17,7 +17,7 @@ from training.evaluation.peers import Yunet
 Votes = list[list[Face]]
 """For each labelled box the peer's detections of it, at most one a view."""
 
-# One view of the peer is off by about 5 % of the inter-ocular distance, in another direction each time. The photos
+# One view of the peer is off by about 6 % of the inter-ocular distance, in another direction each time. The photos
 # are small: enlarged, faces below the peer's 10 pixels are found too.
 PHOTO_VIEWS = tuple((scale, mirrored) for scale in (0.8, 1.0, 1.25, 1.6, 2.0) for mirrored in (False, True))
 CROP_VIEWS = tuple((scale, mirrored) for scale in (1.5, 2.0) for mirrored in (False, True))

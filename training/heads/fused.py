@@ -26,7 +26,6 @@ from training.heads.head import (
     compare_targets,
     lowest,
 )
-from training.heads.plain import plain_scale
 from training.heads.sharded import Gathered, reduce_over_ranks, spread
 from training.heads.unit import unit_rows, unit_rows_backward
 from training.losses.objective import Objective, reduce
@@ -59,7 +58,7 @@ class FusedHead(Head):
             raise UnsupportedHead(f"FusedHead: chunk must be at least 1, not {chunk}")
         self.chunk = chunk
         self.implementation = _choose(implementation, objective)
-        self._scale = plain_scale(objective) if self.implementation == "triton" else None
+        self._scale = objective.plain_scale() if self.implementation == "triton" else None
 
     def _compare(self, unit: Tensor, labels: Tensor, batch: Batch) -> Comparison:
         gathered = Gathered.of(unit, labels, batch)
@@ -99,7 +98,7 @@ def _choose(wanted: Implementation, objective: Objective) -> Literal["torch", "t
 
 def _obstacle(objective: Objective) -> str | None:
     """Why the kernel cannot serve the objective here, if it cannot."""
-    if plain_scale(objective) is None:
+    if objective.plain_scale() is None:
         return "its others are not a constant times the cosine"
     if objective.centres_per_class > 1:
         return "it has sub-centres"

@@ -52,6 +52,3 @@ class AdaFace(Objective):
         quality = context["quality"]
         value = margins.clipped_shift(cosine, -self.margin * quality) - self.margin * (1 + quality)
         return self.scale * margins.pass_gradient(value, cosine, self.gradient)
-
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine

@@ -19,6 +19,3 @@ class ArcFace(Objective):
     def target(self, cosine: Tensor, context: Context) -> Tensor:
         value = margins.arcface(cosine, self.margin)
         return self.scale * margins.pass_gradient(value, cosine, self.gradient)
-
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine

@@ -35,6 +35,3 @@ class Combined(Objective):
         else:
             value = margins.folded(self.multiple * margins.angle(cosine) + self.angular_margin)
         return self.scale * margins.pass_gradient(value - self.cosine_margin, cosine, self.gradient)
-
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine

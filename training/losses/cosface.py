@@ -18,6 +18,3 @@ class CosFace(Objective):
 
     def target(self, cosine: Tensor, context: Context) -> Tensor:
         return self.scale * margins.cosface(cosine, self.margin)
-
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine

@@ -56,6 +56,3 @@ class ElasticFace(Objective):
             return self.scale * margins.cosface(cosine, context["margin"])
         value = margins.arcface(cosine, context["margin"])
         return self.scale * margins.pass_gradient(value, cosine, self.gradient)
-
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine

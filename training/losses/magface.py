@@ -42,9 +42,6 @@ class MagFace(Objective):
     def target(self, cosine: Tensor, context: Context) -> Tensor:
         return self.scale * margins.arcface(cosine, context["margin"])
 
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine
-
     def penalty(self, norms: Tensor) -> Tensor:
         length = norms.clamp(self.shortest, self.longest)
         return self.penalty_weight * (length / self.longest**2 + 1 / length).sum() / max(len(norms), 1)

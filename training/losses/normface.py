@@ -18,6 +18,3 @@ class NormFace(Objective):
 
     def target(self, cosine: Tensor, context: Context) -> Tensor:
         return self.scale * margins.normface(cosine)
-
-    def others(self, cosine: Tensor, context: Context) -> Tensor:
-        return self.scale * cosine

@@ -22,16 +22,18 @@ Context = dict[str, Tensor]
 
 
 class Objective(nn.Module):
-    """Base of all objectives, by default plain softmax over `scale` * cosine. Its buffers are saved with the run.
+    """Base of all objectives. Its buffers are saved with the run.
 
-    Attributes: reduction: see the module. unit_centres: whether centres are scaled to unit length; if not, the
-    head multiplies every logit by the length of its centre. centres_per_class: sub-centres K; the head takes the
-    largest of a class's K cosines. gradient is exact unless an objective says otherwise.
+    Attributes: scale: the logit scale s, of those that have one. reduction: see the module. unit_centres: whether
+    centres are scaled to unit length; if not, the head multiplies every logit by the length of its centre.
+    centres_per_class: sub-centres K; the head takes the largest of a class's K cosines. gradient is exact unless an
+    objective says otherwise.
     """
 
     reduction: ClassVar[Literal["softmax", "binary"]] = "softmax"
     unit_centres: ClassVar[bool] = True
     centres_per_class: int = 1
+    scale: float | Tensor
 
     def context(self, norms: Tensor, target: Tensor) -> Context:
         """Called once a step, on every rank alike, with the known samples of all ranks.
@@ -46,8 +48,15 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def others(self, cosine: Tensor, context: Context) -> Tensor:
-        """(B, C) cosines to other centres -> (B, C) logits, element by element; context entries are (B, 1) or ()."""
-        raise NotImplementedError
+        """(B, C) cosines to other centres -> (B, C) logits, element by element; context entries are (B, 1) or ().
+
+        By default s c: a margin concerns the own class alone.
+        """
+        return self.scale * cosine
+
+    def plain_scale(self) -> float | None:
+        """s where `others` is s c with a constant s, so that a fixed kernel may serve; else None."""
+        return float(self.scale) if type(self).others is Objective.others else None
 
     def combine(self, target: Tensor, others: Tensor) -> Tensor:
         """(B,) target logits and (B,) reductions over the others -> (B,) losses.

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from training.losses import margins
 from training.losses.arguments import Count, Gradient, NonNegative
-from training.losses.easing import ease, easing_weight
+from training.losses.easing import Easing, ease
 from training.losses.objective import Context, Objective
 
 
 class SphereFace(Objective):
     """Target norm(x) (lambda c + psi(theta)) / (1 + lambda), others norm(x) c (Liu et al. 2017).
 
-    arXiv:1704.08063. margin: the whole multiple m; lambda = max(floor, start / (1 + decay it)), where `it` counts
-    training steps from 1, the step under way included, as the authors' layer does. Buffer step: that count.
+    arXiv:1704.08063. margin: the whole multiple m; lambda: see Easing.
     """
-
-    step: Tensor
 
     def __init__(
         self,
@@ -31,14 +27,10 @@ class SphereFace(Objective):
     ) -> None:
         super().__init__()
         self.margin, self.gradient = margin, gradient
-        self.easing_start, self.easing_decay, self.easing_floor = easing_start, easing_decay, easing_floor
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.easing = Easing(easing_start, easing_decay, easing_floor)
 
     def context(self, norms: Tensor, target: Tensor) -> Context:
-        if self.training:
-            self.step += 1
-        weight = easing_weight(self.step.to(norms.dtype), self.easing_start, self.easing_decay, self.easing_floor)
-        return {"norms": norms, "easing": weight}
+        return {"norms": norms, "easing": self.easing(norms.dtype)}
 
     def target(self, cosine: Tensor, context: Context) -> Tensor:
         value = ease(margins.psi(cosine, self.margin), cosine, context["easing"])

@@ -26,6 +26,7 @@ class SphereFace2(Objective):
 
     reduction: ClassVar[Literal["softmax", "binary"]] = "binary"
     bias: Tensor
+    scale: float
 
     def __init__(
         self,

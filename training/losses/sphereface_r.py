@@ -22,6 +22,8 @@ class SphereFaceR(Objective):
     learning rate.
     """
 
+    scale: float
+
     def __init__(
         self,
         *,
@@ -45,3 +47,6 @@ class SphereFaceR(Objective):
             return self.scale * cosine
         value = (margins.angle(cosine) / self.margin).cos()
         return self.scale * margins.pass_gradient(value, cosine, self.gradient)
+
+    def plain_scale(self) -> float | None:
+        return None if self.version == "v2" else self.scale
