@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,5 +74,11 @@ def process_group(device: str) -> Iterator[Rank]:
     try:
         control = distributed.new_group(backend="gloo", timeout=_PATIENCE)
         yield Rank(distributed.get_rank(), world_size, place, control)
+    except BaseException as error:
+        traceback.clear_frames(error.__traceback__)  # they hold what learned: see below
+        raise
     finally:
+        # DDP's reducer must not outlive the group. As its last owner it would join the group's threads with the
+        # interpreter's lock in its hand, which one of them may be waiting for: the process would never end.
+        gc.collect()
         distributed.destroy_process_group()
