@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
 	  || { echo "$(PYTHON) cannot create environments (on Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[serve,train,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[serve,postgres,tracing,train,dev]'
 	@touch $@
 
 run: install ## Start the service on 127.0.0.1:8000 (HOST=, PORT= and DATA_DIR= change that)

@@ -104,7 +104,7 @@ def select_subjects() -> sa.Select[Any]:
 
 
 def select_faces() -> sa.Select[Any]:
-    columns = [column for column in _FACES if column.name not in ("embedding", "subject_key")]
+    columns = [column for column in _FACES if column.name not in ("embedding", "subject_key", "crop", "sealed_with")]
     return sa.select(*columns).order_by(_FACES.key)
 
 

@@ -71,6 +71,10 @@ faces = sa.Table(
     sa.Column("detection_score", sa.Float, nullable=False),
     sa.Column("box", sa.JSON, nullable=False),
     sa.Column("source_digest", sa.String(64), nullable=False),
+    # The aligned crop as lossless WebP, if the operator keeps crops.
+    sa.Column("crop", sa.LargeBinary, nullable=True),
+    # Which encryption key sealed embedding and crop; null: they stand as they are.
+    sa.Column("sealed_with", sa.String(16), nullable=True, index=True),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -98,4 +102,57 @@ api_keys = sa.Table(
     sa.Column("role", sa.String(16), nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("last_used_at", UtcDateTime, nullable=True),
+    sa.Column("expires_at", UtcDateTime, nullable=True),
+    # Ids of the collections the key is for; null: all.
+    sa.Column("collections", sa.JSON, nullable=True),
+)
+
+# What a write answered, so that the same request sent again gets the same answer. Written with the change itself.
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("key_id", sa.String(36), primary_key=True),
+    sa.Column("token", sa.String(255), primary_key=True),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("answer", sa.LargeBinary, nullable=False),
+    # Whom the answer speaks of: it is erased with them.
+    sa.Column("collection_key", Key, nullable=True, index=True),
+    sa.Column("subject_key", Key, nullable=True, index=True),
+    sa.Column("at", UtcDateTime, nullable=False, index=True),
+)
+
+# Who did what, when, to whom. Numbers for people: it outlives what was erased. Each row's digest covers the one before.
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", Key, primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+    sa.Column("key_id", sa.String(36), nullable=True),
+    sa.Column("actor", sa.String(200), nullable=False),
+    sa.Column("action", sa.String(64), nullable=False),
+    sa.Column("outcome", sa.Integer, nullable=False),
+    sa.Column("collection_key", Key, nullable=True),
+    sa.Column("subject_key", Key, nullable=True, index=True),
+    sa.Column("request_id", sa.String(64), nullable=False),
+    sa.Column("details", sa.JSON, nullable=False),
+    sa.Column("previous", sa.String(64), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sqlite_autoincrement=True,
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(36), primary_key=True),
+    sa.Column("kind", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("key_id", sa.String(36), nullable=False),
+    sa.Column("collection_id", sa.String(128), nullable=True),
+    sa.Column("total", sa.Integer, nullable=True),
+    sa.Column("done", sa.Integer, nullable=False),
+    sa.Column("rejected", sa.Integer, nullable=False),
+    sa.Column("report", sa.JSON, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("updated_at", UtcDateTime, nullable=False),
 )
