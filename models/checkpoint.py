@@ -22,6 +22,7 @@ from safetensors.numpy import save
 from models.alignment import SIZE, TEMPLATE_NAME
 from models.calibration import Calibration
 from models.probe import Probe
+from models.quality import QualityModel
 
 _KEY = "facemargin"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own bound
@@ -72,6 +73,7 @@ class Metadata(BaseModel):
     training: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     calibration: Calibration | None = None
+    quality: QualityModel | None = None
     probe: Probe | None = None
     weights_sha256: str = ""
 

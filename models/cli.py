@@ -7,19 +7,24 @@ from typing import Any
 
 import click
 
-_GROUP = "facemargin.commands"
-
 
 class PluginGroup(click.Group):
-    """Lists sub-commands without importing them, and imports only the one that is called."""
+    """Lists sub-commands without importing them, and imports only the one that is called.
+
+    plugins: the entry points' group.
+    """
+
+    def __init__(self, *arguments: Any, plugins: str, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._plugins = plugins
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Names of all installed sub-commands."""
-        return sorted(entry.name for entry in importlib.metadata.entry_points(group=_GROUP))
+        return sorted(entry.name for entry in importlib.metadata.entry_points(group=self._plugins))
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import one sub-command; a missing extra is named with its remedy."""
-        found = importlib.metadata.entry_points(group=_GROUP, name=name)
+        found = importlib.metadata.entry_points(group=self._plugins, name=name)
         if not found:
             return None
         try:
@@ -27,7 +32,7 @@ class PluginGroup(click.Group):
         except ModuleNotFoundError as error:
             extra = next(iter(found)).module.split(".")[0].replace("training", "train").replace("service", "serve")
             raise click.UsageError(
-                f"`facemargin {name}` needs the package {error.name!r}: pip install 'facemargin[{extra}]'"
+                f"`{context.command_path} {name}` needs the package {error.name!r}: pip install 'facemargin[{extra}]'"
             ) from error
         assert isinstance(command, click.Command)
         return command
@@ -46,32 +51,7 @@ class PluginGroup(click.Group):
             formatter.write_dl(rows)
 
 
-@click.group(cls=PluginGroup)
+@click.group(cls=PluginGroup, plugins="facemargin.commands")
 @click.version_option(package_name="facemargin")
 def main() -> None:
     """Face recognition with margin-softmax embeddings: train, evaluate, serve."""
-
-
-@click.group()
-def models() -> None:
-    """The checkpoints that come with this installation."""
-
-
-@models.command(name="list")
-def list_models() -> None:
-    """One line a shipped checkpoint: model id, task, architecture, size, calibrated or not.
-
-    Example: facemargin models list
-    """
-    from models import checkpoint, pretrained
-
-    for path in (pretrained.RECOGNISER, pretrained.DETECTOR):
-        try:
-            loaded = checkpoint.read(path)
-        except checkpoint.CheckpointError as error:
-            raise click.UsageError(str(error)) from error
-        metadata = loaded.metadata
-        calibrated = "calibrated" if metadata.calibration else "not calibrated"
-        click.echo(
-            f"{loaded.model_id}  {metadata.task}  {metadata.architecture}  {path.stat().st_size:,} bytes  {calibrated}"
-        )
