@@ -1,4 +1,4 @@
-"""`facemargin evaluate`: verification, identification, templates, detection, quality; a file a sub-command."""
+"""`facemargin evaluate`; a file a sub-command."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from training.commands.evaluate.detection import detection
 from training.commands.evaluate.identification import identification
+from training.commands.evaluate.impostors import impostors
 from training.commands.evaluate.quality import quality
 from training.commands.evaluate.templates import templates
 from training.commands.evaluate.verification import verification
@@ -19,5 +20,5 @@ def evaluate() -> None:
     """
 
 
-for _command in (verification, identification, templates, detection, quality):
+for _command in (verification, identification, templates, detection, quality, impostors):
     evaluate.add_command(_command)
