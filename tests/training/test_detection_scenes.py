@@ -88,6 +88,25 @@ def test_pasted_faces_are_labelled_and_cover_no_other_face() -> None:
     assert max(counts) > 2
 
 
+def test_backgrounds_show_no_face() -> None:
+    pixels = np.full((200, 160, 3), 90, np.uint8)
+    pixels[:20, :16] = 30  # the face: what is around it is one colour
+    corner = np.array([[0, 0, 16, 20]], np.float32)
+    photo = Photo("corner", Image.fromarray(pixels), corner, POINTS, np.zeros((0, 4), np.float32))
+    composer = SceneComposer([photo], [], [], recipe(grids={2: 1.0}, background_share=1.0))
+    random = np.random.default_rng(5)
+    scenes = [composer.scene(96, random) for _ in range(20)]
+    assert not any(len(scene.boxes) or len(scene.ignored) for scene in scenes)
+    assert {int(value) for scene in scenes for value in np.unique(scene.image)} == {90, 255 - 90}
+
+
+def test_a_photo_full_of_faces_has_no_background() -> None:
+    photo = replace(white_face(), boxes=np.array([[0, 0, 160, 200]], np.float32))
+    composer = SceneComposer([photo], [], [], recipe(background_share=1.0, smallest_face=16.0))
+    scenes = [composer.scene(160, np.random.default_rng(seed)) for seed in range(20)]
+    assert sum(len(scene.boxes) for scene in scenes) >= 10
+
+
 def test_small_faces_are_ignored_not_taught() -> None:
     white = white_face()
     speck = np.array([[110, 60, 10, 10]], np.float32)

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from training.data.detection import MIRRORED, Photo
 
+_TRIES = 8  # windows looked at before a photo is taken to be full of faces
+
 
 @dataclass
 class Scene:
@@ -45,6 +47,9 @@ class SceneRecipe(BaseModel):
     )
     cover_face_share: float = Field(
         0.0, ge=0, le=1, description="faces that something hides in part, as masks, glasses and hands do"
+    )
+    background_share: float = Field(
+        0.0, ge=0, le=1, description="tiles that show a part of a photo without a face, turned and recoloured"
     )
 
 
@@ -86,7 +91,9 @@ class SceneComposer:
         return scene
 
     def _tile(self, scene: Scene, place: tuple[int, int, int, int], random: np.random.Generator) -> None:
-        """Fill one tile with a crop that shows a random face at a random size."""
+        """Fill one tile: with what lies between faces, or with a crop that shows a random face at a random size."""
+        if random.random() < self._recipe.background_share and self._background(scene, place, random):
+            return
         crowd = bool(self._crowds) and random.random() < self._recipe.crowd_share
         portraits = self._turned if random.random() < self._recipe.rotate_share else self._portraits
         photos = self._crowds if crowd else portraits
@@ -112,6 +119,34 @@ class SceneComposer:
             slack = (width, height) - scales * photo.image.size
             shift = np.clip(shift, np.minimum(slack, 0), np.maximum(slack, 0))
         _place(scene, photo, place, scales, shift, self._recipe.smallest_face)
+
+    def _background(self, scene: Scene, place: tuple[int, int, int, int], random: np.random.Generator) -> bool:
+        """Fill one tile with a part of a photo that touches no face; False where none was found.
+
+        Photos are few, so what is no face is shown in more ways than a camera would: turned by quarters and
+        recoloured. Faces are not, since those would be no faces of this world.
+        """
+        photos = self._crowds if self._crowds and random.random() < 0.7 else self._portraits
+        photo = photos[int(random.integers(len(photos)))]
+        size = np.array(photo.image.size)
+        faces = np.concatenate([photo.boxes, photo.ignored])
+        for _ in range(_TRIES):
+            side = np.exp(random.uniform(np.log(24), np.log(min(size) * 0.8)))
+            extent = side * np.exp(random.normal(0, self._recipe.aspect, 2))
+            if (extent >= size).any():
+                continue
+            start = random.uniform(0, size - extent)
+            if not len(_touching(np.concatenate([start, extent]).astype(np.float32), faces)):
+                left, top, right, bottom = place
+                shape = (right - left, bottom - top)
+                turns = int(random.integers(4))
+                shown = photo.image.resize(
+                    shape[::-1] if turns % 2 else shape, Image.Resampling.BILINEAR, (*start, *(start + extent))
+                )
+                pixels = np.rot90(np.asarray(shown), turns)[..., random.permutation(3)]
+                scene.image[top:bottom, left:right] = 255 - pixels if random.random() < 0.2 else pixels
+                return True
+        return False
 
     def _paste(self, scene: Scene, random: np.random.Generator) -> None:
         """Blend one face into the scene where it covers no other face."""
