@@ -21,7 +21,7 @@ COPY pyproject.toml ./
 RUN python3 -m venv /opt/venv \
  && python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 extras = project["optional-dependencies"]; \
-print(*project["dependencies"], *extras["serve"], sep="\n", file=open("serve.txt", "w")); \
+print(*project["dependencies"], *extras["serve"], *extras["postgres"], sep="\n", file=open("serve.txt", "w")); \
 print(*project["dependencies"], *extras["train"], sep="\n", file=open("train.txt", "w")); \
 print(*(line for line in extras["train"] if line.startswith("torch>")), file=open("torch.txt", "w"))' \
  && python -m pip install -r serve.txt \

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import sqlalchemy as sa
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,16 +20,22 @@ from service.gallery.errors import (
     GalleryError,
     InvalidCursor,
     InvalidEmbedding,
+    ModelMismatch,
+    SameSubject,
     SubjectNotFound,
     ThresholdUnknown,
 )
 from service.recognition.errors import ImageError, Overloaded
+
+logger = logging.getLogger(__name__)
 
 _GALLERY_STATUS: Mapping[type[GalleryError], int] = {
     CollectionNotFound: 404,
     SubjectNotFound: 404,
     FaceNotFound: 404,
     CollectionPermanent: 409,
+    ModelMismatch: 409,
+    SameSubject: 409,
     ThresholdUnknown: 409,
     InvalidCursor: 400,
     InvalidEmbedding: 400,
@@ -37,7 +45,9 @@ _IDENTIFIERS = ("collection", "subject")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
-_DOCUMENT = {
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "description": "What went wrong, after RFC 9457.",
     "type": "object",
     "required": ["type", "title", "status", "detail", "code"],
     "properties": {
@@ -46,10 +56,32 @@ _DOCUMENT = {
         "status": {"type": "integer"},
         "detail": {"type": "string", "description": "What is wrong with this request."},
         "code": {"type": "string", "description": "What kind of problem it is; stable."},
+        "field": {"type": "string", "description": "The photo it is about."},
+        "errors": {
+            "type": "array",
+            "description": "Every field that is wrong.",
+            "items": {
+                "type": "object",
+                "required": ["field", "detail"],
+                "properties": {"field": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+        "rejected": {"type": "array", "description": "Faces not enrolled, and why.", "items": {"type": "object"}},
+        "request_id": {"type": "string", "description": "Under which the server's log says more."},
+    },
+    "example": {
+        "type": "urn:facemargin:problem:subject_not_found",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "the collection has no subject 'ada'",
+        "code": "subject_not_found",
     },
 }
-_ANSWER = {"description": "A problem.", "content": {"application/problem+json": {"schema": _DOCUMENT}}}
-DOCUMENTED: dict[int | str, dict[str, Any]] = {"4XX": _ANSWER, "5XX": _ANSWER}
+PROBLEM_ANSWER: dict[str, Any] = {
+    "description": "A problem.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+DOCUMENTED: dict[int | str, dict[str, Any]] = {"4XX": PROBLEM_ANSWER, "5XX": PROBLEM_ANSWER}
 """What OpenAPI says of every route's errors."""
 
 
@@ -115,6 +147,13 @@ def install_handlers(app: FastAPI) -> None:
     async def _overloaded(_: Request, error: Overloaded) -> ProblemResponse:
         headers = {"Retry-After": str(error.retry_after)}
         return problem_response(Problem(error.status, error.code, str(error), headers))
+
+    @app.exception_handler(sa.exc.OperationalError)
+    async def _database(_: Request, error: sa.exc.OperationalError) -> ProblemResponse:
+        # A full disk, a server that is away or restarts: nothing the caller can put right but by asking again.
+        logger.error("the database failed: %s", error.orig)
+        detail = "the gallery's database does not answer; try again"
+        return problem_response(Problem(503, "database_unavailable", detail, {"Retry-After": "5"}))
 
 
 def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -18,11 +19,17 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from service.app import create_app
+from service.draining import Drain, DrainingServer
 from service.gallery.database import open_engine
 from service.gallery.errors import GalleryUnusable
+from service.protocol import HttpProtocol
+from service.security.exposure import Exposed, check_exposure
 from service.security.keys import KeyStore
 from service.settings import Settings
 from service.startup import Startup
+from service.telemetry.logs import configure
+from service.telemetry.telemetry import Telemetry
+from service.telemetry.tracing import TracingUnavailable, open_tracing
 
 logger = logging.getLogger(__name__)
 
@@ -68,49 +75,55 @@ def serve(**options: Any) -> None:
 
     Every option, and some more, may also be given as an environment variable FACEMARGIN_NAME.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("alembic", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         settings = Settings(**{name: value for name, value in options.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
+        if not first["loc"]:
+            raise _UserError(first["msg"].removeprefix("Value error, ")) from error
+        name = str(first["loc"][0])
         raise _UserError(f"{name} (FACEMARGIN_{name.upper()}): {first['msg']}") from error
+    configure(settings.log_format)
     try:
         _run(settings)
-    except (_Unusable, GalleryUnusable) as error:
+    except (_Unusable, GalleryUnusable, TracingUnavailable, Exposed) as error:
         raise _UserError(str(error)) from error
 
 
 def _run(settings: Settings) -> None:
     with _data_dir(settings.data_dir), _listening(settings.host, settings.port) as listener:
+        check_exposure(settings.auth, listener.getsockname()[0])
+        telemetry = Telemetry(open_tracing(settings.otlp_endpoint))
         engine = open_engine(settings.gallery_url)
         try:
             _greet(settings, listener, _first_key(settings, KeyStore(engine)))
-            failure = _serve(settings, engine, listener)
+            failure = _serve(settings, engine, telemetry, listener)
         finally:
             engine.dispose()
+            telemetry.tracing.close()
     if failure is not None:
         raise _Unusable(str(failure)) from failure
 
 
-def _serve(settings: Settings, engine: sa.Engine, listener: socket.socket) -> Exception | None:
+def _serve(settings: Settings, engine: sa.Engine, telemetry: Telemetry, listener: socket.socket) -> Exception | None:
     """Serve until told to stop; returns why the models or the gallery could not be loaded, if so."""
 
     def stop() -> None:
         server.should_exit = True
 
-    app = create_app(settings, engine, on_failure=stop)
-    server = uvicorn.Server(
+    drain = Drain(settings.drain_notice, settings.drain_seconds)
+    app = create_app(settings, engine, stop, telemetry, drain)
+    server = DrainingServer(
         uvicorn.Config(
             app,
+            http=HttpProtocol,
             log_config=None,
-            access_log=False,  # addresses of requests hold the ids of people
+            access_log=False,  # ours is written by service.telemetry: addresses hold the ids of people
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=30,
-        )
+            timeout_graceful_shutdown=max(1, math.ceil(settings.drain_seconds)),
+        ),
+        drain,
     )
     server.run(sockets=[listener])
     startup: Startup = app.state.startup

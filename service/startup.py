@@ -16,13 +16,21 @@ from models.checkpoint import CheckpointError
 from models.probe import ProbeMismatch
 from models.registry import UnknownArchitecture
 from service.gallery.errors import GalleryUnusable
+from service.gallery.follower import Follower
 from service.gallery.gallery import Gallery
 from service.gallery.matcher import Matcher
 from service.gallery.store import GalleryStore
+from service.jobs import JobPool, JobStore
+from service.model_files import ModelFiles
 from service.recognition.analyser import Analyser
 from service.recognition.decoding import ImageLimits
 from service.recognition.errors import EngineError
+from service.recognition.fetching import Fetcher
+from service.recognition.timeline import Watcher
+from service.security.sealing import Sealer
 from service.settings import Settings
+from service.telemetry.telemetry import Telemetry
+from service.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +40,7 @@ OPERATOR_ERRORS = (CheckpointError, UnknownArchitecture, ProbeMismatch, EngineEr
 """What the operator can put right; the message of each says how."""
 
 
-def open_analyser(settings: Settings) -> Analyser:
+def open_analyser(settings: Settings, watcher: Watcher | None = None) -> Analyser:
     """Load and prove the models as the settings say. Takes seconds. Raises one of OPERATOR_ERRORS."""
     return Analyser.open(
         settings.recogniser,
@@ -40,6 +48,7 @@ def open_analyser(settings: Settings) -> Analyser:
         settings.cache_dir,
         ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
         threads=settings.threads or os.cpu_count() or 1,
+        watcher=watcher,
     )
 
 
@@ -66,28 +75,58 @@ class Services:
     settings: Settings
     analyser: Analyser
     gallery: Gallery
+    follower: Follower
     matcher: Matcher
     readiness: Readiness
+    telemetry: Telemetry
+    model_files: ModelFiles
+    upkeep: Upkeep
+    jobs: JobPool
+    fetcher: Fetcher | None
 
     @classmethod
-    def open(cls, settings: Settings, engine: sa.Engine) -> Services:
+    def open(cls, settings: Settings, engine: sa.Engine, telemetry: Telemetry) -> Services:
         """Load and prove the models, check the gallery against them, build its index. Takes seconds.
 
         Raises one of OPERATOR_ERRORS.
         """
-        analyser = open_analyser(settings)
+        model_files = ModelFiles((settings.recogniser, settings.detector))
+        analyser = open_analyser(settings, telemetry)
         try:
-            store = GalleryStore(engine, analyser.model_id, analyser.embedding_size)
-            gallery = Gallery.open(store, analyser.embedding_size)
+            store = GalleryStore(
+                engine,
+                analyser.model_id,
+                analyser.embedding_size,
+                sealer=Sealer.from_settings(settings),
+                keep_crops=settings.keep_crops,
+            )
+            gallery = Gallery.open(store, analyser.embedding_size, telemetry, settings.index_dir)
         except BaseException:
             analyser.close()
             raise
         matcher = Matcher(analyser.calibration, settings.default_far, settings.default_fpir)
-        return cls(settings, analyser, gallery, matcher, Readiness(analyser))
+        upkeep = Upkeep(gallery, model_files, settings.snapshot_seconds)
+        fetcher = Fetcher(settings.max_image_bytes) if settings.allow_urls else None
+        return cls(
+            settings,
+            analyser,
+            gallery,
+            Follower(gallery),
+            matcher,
+            Readiness(analyser),
+            telemetry,
+            model_files,
+            upkeep,
+            JobPool(JobStore(engine)),
+            fetcher,
+        )
 
     def close(self) -> None:
-        """Finish what has begun."""
+        """Finish what has begun, and save what makes the next start quicker."""
+        self.jobs.close()
         self.analyser.close()
+        self.follower.close()
+        self.upkeep.close()
 
 
 class Startup:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
+from service.api.calls import Call, Caller
 from service.api.collections import CollectionPath
 from service.api.dependencies import Loaded, MayEnrol, MayRead
-from service.api.photos import box_of, look
+from service.api.etags import Fresh
+from service.api.photos import box_of, look_at_all
+from service.api.receipts import receipt_of, tally
+from service.api.sources import all_photos
 from service.api.subjects import SubjectPath
-from service.api.uploads import Upload, decode_base64, form_or_json, merged, read_upload
+from service.api.uploads import form_or_json, merged, read_upload
 from service.errors import Problem
 from service.gallery.enrolment import FacePolicy, Selection, select_faces
-from service.gallery.records import StoredFace
+from service.gallery.records import Enrolled, Erased, StoredFace
+from service.recognition.crops import encode_crop
 from service.schemas.gallery import (
     EnrolAnswer,
     EnrolBody,
@@ -46,6 +51,7 @@ async def enrol_faces(
     subject: SubjectPath,
     request: Request,
     services: Loaded,
+    caller: Caller,
     query: Annotated[EnrolParameters, Query()],
 ) -> EnrolAnswer:
     """Enrol faces from photos. On 201 they are durable and can be found."""
@@ -56,12 +62,11 @@ async def enrol_faces(
     await run_in_threadpool(store.collection, collection)
     if not parameters.create_subject:
         await run_in_threadpool(store.subject, collection, subject)
-    images = _images(upload, services.settings.max_images)
-    most = services.settings.max_faces
-    photos = await asyncio.gather(
-        *(look(services.analyser.analyse, f"image[{number}]", data, most) for number, data in enumerate(images))
-    )
-    selection = select_faces(photos, FacePolicy(parameters.face_policy))
+    document = upload.document
+    images = upload.files["image"] if document is None else await all_photos(services, document.image)
+    photos = await look_at_all(services.analyser.analyse, images, services.settings.max_faces)
+    encode = encode_crop if services.gallery.store.keep_crops else None
+    selection = await run_in_threadpool(select_faces, photos, FacePolicy(parameters.face_policy), encode)
     if not selection.accepted:
         raise Problem(
             422,
@@ -69,10 +74,11 @@ async def enrol_faces(
             _REFUSALS[selection.refusal],
             rejected=[face.model_dump() for face in _rejected(selection)],
         )
-    return await run_in_threadpool(_enrol, services, collection, subject, selection, parameters.create_subject)
+    enrolment = _Enrolment(collection, subject, selection, parameters.create_subject)
+    return await run_in_threadpool(_enrol, services, caller, enrolment)
 
 
-@router.get("")
+@router.get("", dependencies=[Fresh])
 def list_faces(
     collection: CollectionPath,
     subject: SubjectPath,
@@ -84,58 +90,77 @@ def list_faces(
     return FaceList(faces=[_answer(face) for face in page.items], next_cursor=page.next_cursor)
 
 
-@router.get("/{face}")
+@router.get("/{face}", dependencies=[Fresh])
 def get_face(collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded) -> FaceAnswer:
     """Get what is known of a face."""
     return _answer(services.gallery.store.face(collection, subject, face))
 
 
+@router.get(
+    "/{face}/crop",
+    dependencies=[Fresh],
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def get_crop(
+    collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded, response: Response
+) -> Response:
+    """Get the aligned crop of a face, 112x112, if it was kept."""
+    crop = services.gallery.store.crop(collection, subject, face)
+    if crop is None:
+        raise Problem(404, "crop_not_kept", "no crop of this face was kept (FACEMARGIN_KEEP_CROPS)")
+    return Response(crop, media_type="image/webp", headers=dict(response.headers))
+
+
 @router.delete("/{face}", dependencies=[MayEnrol])
-def delete_face(collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded) -> EraseReceipt:
+def delete_face(
+    collection: CollectionPath, subject: SubjectPath, face: FacePath, services: Loaded, caller: Caller
+) -> EraseReceipt:
     """Erase a face; its subject stays."""
-    erased = services.gallery.erase_face(collection, subject, face)
-    return EraseReceipt(
-        collection=collection,
-        subject_id=subject,
-        face_id=face,
-        subjects_erased=0,
-        faces_erased=len(erased.keys),
-        gallery_revision=erased.revision,
-        erased_at=erased.erased_at,
+
+    def receipt(erased: Erased) -> EraseReceipt:
+        return receipt_of(erased, collection, subject, face)
+
+    return receipt(
+        services.gallery.erase_face(collection, subject, face, then=caller.rider("face.erase", receipt, 200, tally))
     )
 
 
-def _images(upload: Upload[EnrolBody], most: int) -> list[bytes]:
-    if upload.document is None:
-        return upload.files["image"]
-    given = upload.document.image
-    texts = [given] if isinstance(given, str) else given
-    if not 1 <= len(texts) <= most:
-        raise Problem(400, "invalid_request", f"image: expected 1 to {most} photos, got {len(texts)}")
-    return [decode_base64(f"image[{number}]", text) for number, text in enumerate(texts)]
+@dataclass(frozen=True)
+class _Enrolment:
+    """What is to be enrolled, and where."""
+
+    collection: str
+    subject: str
+    selection: Selection
+    create_subject: bool
 
 
-def _enrol(
-    services: Services, collection: str, subject: str, selection: Selection, create_subject: bool
-) -> EnrolAnswer:
+def _enrol(services: Services, caller: Call, enrolment: _Enrolment) -> EnrolAnswer:
+    def answer(enrolled: Enrolled) -> EnrolAnswer:
+        return _enrolled(enrolment, enrolled, services.analyser.model_id)
+
     enrolled = services.gallery.enrol(
-        collection, subject, [accepted.face for accepted in selection.accepted], create_subject=create_subject
+        enrolment.collection,
+        enrolment.subject,
+        [accepted.face for accepted in enrolment.selection.accepted],
+        create_subject=enrolment.create_subject,
+        then=caller.rider("face.enrol", answer, 201, tally),
     )
+    return answer(enrolled)
+
+
+def _enrolled(enrolment: _Enrolment, enrolled: Enrolled, model: str) -> EnrolAnswer:
     indexed = [
-        IndexedFace(
-            face_id=face_id,
-            image=accepted.image,
-            box=box_of(accepted.face.box),
-            quality=accepted.face.quality,
-        )
-        for face_id, accepted in zip(enrolled.face_ids, selection.accepted, strict=True)
+        IndexedFace(face_id=face_id, image=accepted.image, box=box_of(accepted.face.box), quality=accepted.face.quality)
+        for face_id, accepted in zip(enrolled.face_ids, enrolment.selection.accepted, strict=True)
     ]
     return EnrolAnswer(
-        subject_id=subject,
+        subject_id=enrolment.subject,
         indexed=indexed,
-        rejected=_rejected(selection),
+        rejected=_rejected(enrolment.selection),
         gallery_revision=enrolled.revision,
-        model=services.analyser.model_id,
+        model=model,
     )
 
 
@@ -153,6 +178,7 @@ def _answer(face: StoredFace) -> FaceAnswer:
         detection_score=face.detection_score,
         quality=face.quality,
         source_digest=face.source_digest,
+        crop=face.crop,
         model=face.model_id,
         created_at=face.created_at,
     )

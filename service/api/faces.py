@@ -1,4 +1,4 @@
-"""Faces of a photo: found, and turned into embeddings."""
+"""Faces of photos: found, and turned into embeddings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
 
+from service.api.calls import Reader
 from service.api.dependencies import Loaded, MayRead, faces_limit
-from service.api.photos import detected, embedding_bytes, look
-from service.api.uploads import decode_base64, form_or_json, merged, read_upload
+from service.api.photos import combined, detected, embedding_bytes, look_at_all, sizes
+from service.api.sources import all_photos
+from service.api.uploads import Upload, form_or_json, merged, read_upload
 from service.schemas.recognition import (
     DetectAnswer,
     DetectBody,
@@ -18,50 +20,59 @@ from service.schemas.recognition import (
     EmbeddedFace,
     EmbedParameters,
 )
+from service.security.audit import Event
+from service.startup import Services
 
 router = APIRouter(prefix="/v1", tags=["recognition"], dependencies=[MayRead])
-_FIELDS = {"image": 1}
 
 
-@router.post("/detect", openapi_extra=form_or_json(DetectBody, _FIELDS))
+@router.post("/detect", openapi_extra=form_or_json(DetectBody, {"image": 20}))
 async def detect(request: Request, services: Loaded, query: Annotated[DetectParameters, Query()]) -> DetectAnswer:
-    """Find faces: boxes, landmarks, quality."""
-    upload = await read_upload(request, DetectBody, _FIELDS)
+    """Find the faces of photos: boxes, landmarks, quality."""
+    upload = await read_upload(request, DetectBody, {"image": services.settings.max_images})
     parameters = merged(query, upload.document)
-    data = decode_base64("image", upload.document.image) if upload.document else upload.files["image"][0]
     most = faces_limit(services, parameters.max_faces)
-    photo = await look(services.analyser.detect, "image", data, most)
+    photos = await look_at_all(services.analyser.detect, await _images(services, upload), most)
     return DetectAnswer(
-        faces=[detected(face) for face in photo.faces],
-        width=photo.width,
-        height=photo.height,
+        faces=[detected(number, face) for number, photo in enumerate(photos) for face in photo.faces],
+        photos=sizes(photos),
+        width=photos[0].width,
+        height=photos[0].height,
         detector=services.analyser.detector_id,
-        timing_ms=photo.timing_ms,
+        timing_ms=combined(photo.timing_ms for photo in photos),
     )
 
 
-@router.post("/embed", openapi_extra=form_or_json(EmbedBody, _FIELDS))
-async def embed(request: Request, services: Loaded, query: Annotated[EmbedParameters, Query()]) -> EmbedAnswer:
+@router.post("/embed", openapi_extra=form_or_json(EmbedBody, {"image": 20}))
+async def embed(
+    request: Request, services: Loaded, caller: Reader, query: Annotated[EmbedParameters, Query()]
+) -> EmbedAnswer:
     """Find faces and turn each into an embedding of unit length; one that fixes no crop is left out."""
-    upload = await read_upload(request, EmbedBody, _FIELDS)
+    upload = await read_upload(request, EmbedBody, {"image": services.settings.max_images})
     parameters = merged(query, upload.document)
-    data = decode_base64("image", upload.document.image) if upload.document else upload.files["image"][0]
     most = faces_limit(services, parameters.max_faces)
-    photo = await look(services.analyser.analyse, "image", data, most)
+    photos = await look_at_all(services.analyser.analyse, await _images(services, upload), most)
     as_base64 = parameters.encoding == "base64"
     faces = [
         EmbeddedFace(
-            **dict(detected(face)),
+            **dict(detected(number, face)),
             embedding=embedding_bytes(face.embedding) if as_base64 else face.embedding.tolist(),
         )
+        for number, photo in enumerate(photos)
         for face in photo.faces
         if face.embedding is not None
     ]
+    await caller.record(Event("embed", details={"photos": len(photos), "faces": len(faces)}))
     return EmbedAnswer(
         faces=faces,
-        width=photo.width,
-        height=photo.height,
+        photos=sizes(photos),
+        width=photos[0].width,
+        height=photos[0].height,
         model=services.analyser.model_id,
         embedding_size=services.analyser.embedding_size,
-        timing_ms=photo.timing_ms,
+        timing_ms=combined(photo.timing_ms for photo in photos),
     )
+
+
+async def _images(services: Services, upload: Upload[DetectBody] | Upload[EmbedBody]) -> list[bytes]:
+    return upload.files["image"] if upload.document is None else await all_photos(services, upload.document.image)

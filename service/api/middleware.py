@@ -1,16 +1,18 @@
-"""What every request passes: an id, security headers, and the bound on its body."""
+"""What every request passes: an id, security headers, admission."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import uuid
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.draining import Drain
 from service.errors import ID_RULE, Problem, problem_response, unexpected
+from service.telemetry.routes import route_of
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +29,7 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_DRAIN_SECONDS = 10.0
-_DRAIN_FACTOR = 8
+_ALWAYS_ANSWERED = ("/healthz", "/readyz", "/metrics")
 
 
 class RequestContext:
@@ -43,6 +44,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope))
+        scope.setdefault("state", {})["request_id"] = request_id
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -59,41 +61,40 @@ class RequestContext:
 
         try:
             await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            logger.info("request %s was broken off by its client", request_id)
         except Exception:
-            logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            # The route, not the path: a path may hold the ids of people.
+            logger.exception("request %s failed: %s %s", request_id, scope["method"], route_of(scope))
             if started:
                 raise
             await unexpected(request_id)(scope, receive, send_with_headers)
 
 
-class BodyLimit:
-    """Refuses a body above the limit, announced or not, while it streams in.
+class Admission:
+    """Counts running requests, and sends new ones elsewhere once the service is about to stop."""
 
-    An answer waits until the rest of the body has been read and thrown away (within bounds): closing a
-    connection that still carries data would reset it, and the client would never see the answer.
-    """
-
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, drain: Drain) -> None:
         self._app = app
-        self._max_bytes = max_bytes
+        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] in _ALWAYS_ANSWERED:
             await self._app(scope, receive, send)
             return
-        body = _CountedBody(receive, self._max_bytes)
 
-        async def send_after_body(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                await body.drain()
+        async def send_and_part(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._drain.draining:
+                MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
-        announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > self._max_bytes:
-            await problem_response(_too_large(self._max_bytes))(scope, receive, send_after_body)
-        else:
-            await self._app(scope, body.receive, send_after_body)
+        if self._drain.refusing:
+            problem = Problem(503, "draining", "the service is stopping", {"Retry-After": "2"})
+            await problem_response(problem)(scope, receive, send_and_part)
+            return
+        with self._drain.request():
+            await self._app(scope, receive, send_and_part)
 
 
 class SlashInIdentifier:
@@ -110,45 +111,6 @@ class SlashInIdentifier:
             await self._app(scope, receive, send)
 
 
-class _CountedBody:
-    """The messages of a request's body, counted."""
-
-    def __init__(self, receive: Receive, max_bytes: int) -> None:
-        self._receive = receive
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._finished = False
-
-    async def receive(self) -> Message:
-        """The next message. Raises Problem (413) beyond the limit."""
-        message = await self._next()
-        if self._bytes > self._max_bytes:
-            raise _too_large(self._max_bytes)
-        return message
-
-    async def drain(self) -> None:
-        """Throw the rest of the body away; gives up after a while, or after several times the limit."""
-        try:
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                while not self._finished and self._bytes <= _DRAIN_FACTOR * self._max_bytes:
-                    await self._next()
-        except TimeoutError:
-            logger.info("a client was still sending when its answer was ready; its connection will be reset")
-
-    async def _next(self) -> Message:
-        message = await self._receive()
-        if message["type"] == "http.request":
-            self._bytes += len(message.get("body", b""))
-            self._finished = not message.get("more_body", False)
-        else:
-            self._finished = True
-        return message
-
-
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def _too_large(max_bytes: int) -> Problem:
-    return Problem(413, "request_too_large", f"the request's body exceeds {max_bytes} bytes")

@@ -8,22 +8,24 @@ from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
 
+from service.api.calls import Reader
 from service.api.dependencies import Loaded, MayRead, faces_limit
-from service.api.photos import detected, look, policy_of
-from service.api.uploads import Upload, decode_base64, form_or_json, merged, read_upload
+from service.api.photos import combined, detected, look, policy_of
+from service.api.sources import enrolled_embedding, photo_bytes, read_embedding
+from service.api.uploads import Upload, form_or_json, merged, read_upload
 from service.errors import Problem
-from service.gallery.matcher import Threshold, similarity, unit_embedding
+from service.gallery.matcher import Threshold, similarity
 from service.schemas.recognition import (
     ComparedFace,
-    Reference,
     SourceFace,
     VerifyAnswer,
     VerifyBody,
     VerifyParameters,
 )
+from service.security.audit import Event
+from service.security.keys import ApiKey
 from service.startup import Services
 
 router = APIRouter(prefix="/v1", tags=["recognition"], dependencies=[MayRead])
@@ -39,19 +41,23 @@ class _Side:
 
 
 @router.post("/verify", openapi_extra=form_or_json(VerifyBody, _FIELDS))
-async def verify(request: Request, services: Loaded, query: Annotated[VerifyParameters, Query()]) -> VerifyAnswer:
+async def verify(
+    request: Request, services: Loaded, caller: Reader, query: Annotated[VerifyParameters, Query()]
+) -> VerifyAnswer:
     """Compare the source's best face with every face of the target."""
     upload = await read_upload(request, VerifyBody, _FIELDS)
     parameters = merged(query, upload.document)
     threshold = services.matcher.verification(parameters.far, parameters.threshold)
     most = faces_limit(services, parameters.max_faces)
     source, target = await asyncio.gather(
-        _side(services, "source", upload, most), _side(services, "target", upload, most)
+        _side(services, caller.key, "source", upload, most), _side(services, caller.key, "target", upload, most)
     )
     source_face, embedding = source.faces[0]
     compared = [_compared(services, threshold, embedding, face, other) for face, other in target.faces]
     compared.sort(key=lambda face: face.similarity, reverse=True)
     best = compared[0]
+    services.telemetry.decided("verify", "match" if best.match else "no_match")
+    await caller.record(Event("verify", details={"faces": len(compared), "match": best.match}))
     return VerifyAnswer(
         match=best.match,
         similarity=best.similarity,
@@ -61,7 +67,7 @@ async def verify(request: Request, services: Loaded, query: Annotated[VerifyPara
         source_face=source_face,
         faces=compared,
         model=services.analyser.model_id,
-        timing_ms={stage: source.timing.get(stage, 0) + ms for stage, ms in target.timing.items()},
+        timing_ms=combined((source.timing, target.timing)),
     )
 
 
@@ -81,17 +87,17 @@ def _compared(
     )
 
 
-async def _side(services: Services, field: str, upload: Upload[VerifyBody], most: int) -> _Side:
+async def _side(services: Services, key: ApiKey, field: str, upload: Upload[VerifyBody], most: int) -> _Side:
     if upload.document is None:
         return await _from_photo(services, field, upload.files[field][0], most)
-    given: Reference | str = getattr(upload.document, field)
-    reference = Reference(image=given) if isinstance(given, str) else given
-    if reference.image is not None:
-        return await _from_photo(services, field, decode_base64(field, reference.image), most)
-    if reference.face_id is not None:
-        enrolled = await run_in_threadpool(services.gallery.store.embedding, reference.face_id)
-        return _Side([(SourceFace(face_id=reference.face_id), enrolled)], {})
-    return _Side([(SourceFace(), _given(services, field, reference.embedding))], {})
+    given = upload.document.source if field == "source" else upload.document.target
+    if given.image is not None:
+        return await _from_photo(services, field, await photo_bytes(services, field, given.image), most)
+    if given.face_id is not None:
+        return _Side([(SourceFace(face_id=given.face_id), await enrolled_embedding(services, key, given.face_id))], {})
+    assert given.embedding is not None  # a reference has exactly one of the three
+    embedding = read_embedding(f"{field}.embedding", given.embedding, services.analyser.embedding_size)
+    return _Side([(SourceFace(), embedding)], {})
 
 
 async def _from_photo(services: Services, field: str, data: bytes, most: int) -> _Side:
@@ -99,7 +105,7 @@ async def _from_photo(services: Services, field: str, data: bytes, most: int) ->
     faces = []
     for face in photo.faces:
         if face.embedding is not None:
-            found = detected(face)
+            found = detected(0, face)
             shown = SourceFace(
                 box=found.box,
                 landmarks=found.landmarks,
@@ -110,14 +116,3 @@ async def _from_photo(services: Services, field: str, data: bytes, most: int) ->
     if not faces:
         raise Problem(422, "no_face", f"{field}: no face was found in the photo", field=field)
     return _Side(faces, photo.timing_ms)
-
-
-def _given(services: Services, field: str, values: list[float] | str | None) -> NDArray[np.float32]:
-    size = services.analyser.embedding_size
-    if isinstance(values, str):
-        data = decode_base64(f"{field}.embedding", values)
-        if len(data) != 4 * size:
-            detail = f"{field}.embedding: {size} float32 have {4 * size} bytes, not {len(data)}"
-            raise Problem(400, "invalid_embedding", detail)
-        return unit_embedding(np.frombuffer(data, "<f4"), size)
-    return unit_embedding(np.asarray(values, np.float64), size)

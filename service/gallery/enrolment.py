@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
 
 from service.gallery.records import Box, NewFace
 from service.recognition.analyser import AnalysedFace, AnalysedPhoto
 
+EncodeCrop = Callable[[NDArray[np.uint8]], bytes]
 _BACKGROUND = frozenset({"small_face", "low_detection_score"})
 
 
@@ -57,8 +61,13 @@ class Selection:
         return "no_face" if reasons <= {"no_face"} else "low_quality"
 
 
-def select_faces(photos: Sequence[AnalysedPhoto], policy: FacePolicy) -> Selection:
-    """Choose the faces to enrol. A face that the analyser has reasons against is never taken."""
+def select_faces(
+    photos: Sequence[AnalysedPhoto], policy: FacePolicy, encode_crop: EncodeCrop | None = None
+) -> Selection:
+    """Choose the faces to enrol. A face that the analyser has reasons against is never taken.
+
+    encode_crop: how to write the crops that are to be kept; None keeps none.
+    """
     selection = Selection([], [])
     for number, photo in enumerate(photos):
         if not photo.faces:
@@ -69,7 +78,8 @@ def select_faces(photos: Sequence[AnalysedPhoto], policy: FacePolicy) -> Selecti
             if reasons or face.embedding is None:
                 selection.rejected.append(Rejected(number, face.face.box, reasons or ("low_quality",)))
             else:
-                new = NewFace(face.embedding, face.quality, face.face.score, face.face.box, photo.digest)
+                crop = None if encode_crop is None or face.crop is None else encode_crop(face.crop)
+                new = NewFace(face.embedding, face.quality, face.face.score, face.face.box, photo.digest, crop)
                 selection.accepted.append(Accepted(number, new))
     return selection
 

@@ -35,6 +35,18 @@ class CollectionPermanent(GalleryError):
     code = "collection_permanent"
 
 
+class SameSubject(GalleryError):
+    """A subject cannot be merged into itself."""
+
+    code = "same_subject"
+
+
+class ModelMismatch(GalleryError):
+    """The gallery holds embeddings of another model; those of different models must never be compared."""
+
+    code = "model_mismatch"
+
+
 class InvalidCursor(GalleryError):
     """A cursor that this server did not hand out for this list."""
 

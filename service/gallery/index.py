@@ -13,7 +13,9 @@ from service.gallery.locks import ReadWriteLock
 
 
 class VectorIndex(Protocol):
-    """Unit vectors under integer keys. Safe to use from many threads."""
+    """Unit vectors under integer keys. Safe to use from many threads. kind: what it is, in a word."""
+
+    kind: str
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -24,12 +26,17 @@ class VectorIndex(Protocol):
     def remove(self, keys: NDArray[np.int64]) -> int:
         """Drop these keys, present or not; returns how many were present."""
 
+    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Every key (N,), and its vector (N, D) as it was added."""
+
     def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest `count` (fewer if fewer are held) for (Q, D) queries: cosines descending, and keys."""
 
 
 class FlatIndex:
     """Exact inner product over every vector, by FAISS. Readers run together, writers alone."""
+
+    kind = "flat"
 
     def __init__(self, dimension: int) -> None:
         self._dimension = dimension
@@ -52,6 +59,13 @@ class FlatIndex:
         """Drop these keys, present or not; returns how many were present."""
         with self._lock.writing():
             return int(self._index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(keys, np.int64))))
+
+    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Every key (N,), and its vector (N, D)."""
+        with self._lock.reading():
+            keys = faiss.vector_to_array(self._index.id_map)
+            held = faiss.downcast_index(self._index.index)
+            return keys, held.reconstruct_n(0, len(keys))
 
     def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(Q, K) cosines in [-1, 1], best first, and their keys; K = min(count, len(self))."""

@@ -2,323 +2,321 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 
-from service.gallery import tables
-from service.gallery.cursors import decode_cursor
-from service.gallery.database import writing
-from service.gallery.errors import (
-    CollectionNotFound,
-    CollectionPermanent,
-    FaceNotFound,
-    GalleryDamaged,
-    GalleryModelMismatch,
-)
-from service.gallery.queries import (
-    add_subject,
-    described,
-    face_of,
-    find_subject_key,
-    insert_row,
-    log_change,
-    new_id,
-    no_subject,
-    page,
-    read_keys,
-    select_collections,
-    select_faces,
-    select_faces_in,
-    select_subjects,
-    stored_face,
-)
+from service.gallery.bulk import BulkFace, BulkInserted, insert_bulk
+from service.gallery.database import consistent, forget_erased, notify, writing
+from service.gallery.errors import CollectionPermanent
+from service.gallery.queries import last_revision
 from service.gallery.records import (
     Changes,
     Collection,
     Enrolled,
     Erased,
+    Merged,
     NewFace,
+    News,
     Owner,
     Page,
     StoredEmbeddings,
     StoredFace,
     Subject,
+    Then,
 )
+from service.gallery.sealed import FaceSeal
+from service.gallery.statements import collections, embeddings, faces, subjects
+from service.security.sealing import Sealer
 
-DEFAULT_COLLECTION = "default"
-_COLLECTIONS, _SUBJECTS, _FACES = tables.collections.c, tables.subjects.c, tables.faces.c
-_STREAMED_ROWS = 4096
-_LOOKED_UP_ROWS = 500  # SQLite takes a limited number of parameters in one statement
+DEFAULT_COLLECTION: Final = "default"
+R = TypeVar("R")
 
 
 class GalleryStore:
     """Reads and writes the gallery's tables for one model's embeddings; each write is one transaction.
 
+    A write's `then` is called inside its transaction with the write's result; what it raises undoes both.
     Safe to use from many threads.
     """
 
-    def __init__(self, engine: sa.Engine, model_id: str, embedding_size: int) -> None:
-        self._engine = engine
-        self._model_id = model_id
-        self._embedding_size = embedding_size
+    def __init__(
+        self,
+        engine: sa.Engine,
+        model_id: str,
+        embedding_size: int,
+        sealer: Sealer | None = None,
+        keep_crops: bool = False,
+    ) -> None:
+        self.engine = engine
+        self.seal = FaceSeal(sealer or Sealer.none(), model_id, embedding_size, keep_crops)
+        # Writers of this process queue here: SQLite's own waiting is neither fair nor quick.
+        self._writing = threading.Lock()
+
+    @property
+    def model_id(self) -> str:
+        """The model of the embeddings that it takes."""
+        return self.seal.model_id
+
+    @property
+    def embedding_size(self) -> int:
+        """How many numbers an embedding has."""
+        return self.seal.embedding_size
+
+    @property
+    def keep_crops(self) -> bool:
+        """Whether the crop of a new face is stored."""
+        return self.seal.keep_crops
 
     # ---- collections
 
-    def create_collection(self, identifier: str | None, changes: Changes) -> tuple[Collection, bool]:
+    def create_collection(
+        self, identifier: str | None, changes: Changes, *, then: Then[tuple[Collection, bool]] | None = None
+    ) -> tuple[Collection, bool]:
         """Create a collection, or set what is given on the one that exists; True if it is new."""
-        identifier = identifier or new_id()
-        with writing(self._engine).begin() as connection:
-            existing = connection.scalar(sa.select(_COLLECTIONS.key).where(_COLLECTIONS.id == identifier))
-            if existing is not None:
-                self._change(connection, tables.collections, existing, changes, collection_key=existing)
-                return self._collection(connection, identifier), False
-            key = insert_row(connection, tables.collections, described(identifier, changes))
-            log_change(connection, "collection_created", key)
-            return self._collection(connection, identifier), True
+        return self._write(lambda connection: collections.put_collection(connection, identifier, changes), then)
 
-    def list_collections(self, cursor: str | None, limit: int) -> Page[Collection]:
-        """Collections in the order of their creation. Raises InvalidCursor."""
-        with self._engine.begin() as connection:
-            rows = connection.execute(
-                select_collections().where(_COLLECTIONS.key > decode_cursor("collections", cursor)).limit(limit + 1)
-            )
-            return page("collections", [Collection(**row) for row in rows.mappings()], limit)
+    def list_collections(
+        self, cursor: str | None, limit: int, *, only: Sequence[str] | None = None
+    ) -> Page[Collection]:
+        """In the order of creation; of those named in `only`, unless it is None. Raises InvalidCursor."""
+        with self.engine.begin() as connection:
+            return collections.list_collections(connection, cursor, limit, only)
 
     def collection(self, collection_id: str) -> Collection:
         """Raises CollectionNotFound."""
-        with self._engine.begin() as connection:
-            return self._collection(connection, collection_id)
+        with self.engine.begin() as connection:
+            return collections.find_collection(connection, collection_id)
 
-    def change_collection(self, collection_id: str, changes: Changes) -> Collection:
+    def collection_key(self, collection_id: str) -> int:
+        """The database's number, without counting what is in it. Raises CollectionNotFound."""
+        with self.engine.begin() as connection:
+            return collections.collection_key(connection, collection_id)
+
+    def change_collection(
+        self, collection_id: str, changes: Changes, *, then: Then[Collection] | None = None
+    ) -> Collection:
         """Rename, or replace the metadata. Raises CollectionNotFound."""
-        with writing(self._engine).begin() as connection:
-            key = self._collection(connection, collection_id).key
-            self._change(connection, tables.collections, key, changes, collection_key=key)
-            return self._collection(connection, collection_id)
+        return self._write(lambda connection: collections.change_collection(connection, collection_id, changes), then)
 
-    def erase_collection(self, collection_id: str) -> Erased:
+    def erase_collection(self, collection_id: str, *, then: Then[Erased] | None = None) -> Erased:
         """Erase a collection with everything in it. Raises CollectionNotFound, CollectionPermanent."""
         if collection_id == DEFAULT_COLLECTION:
             raise CollectionPermanent("the collection `default` always exists; erase its subjects instead")
-        with writing(self._engine).begin() as connection:
-            collection = self._collection(connection, collection_id)
-            gone = read_keys(connection, select_faces_in(_SUBJECTS.collection_key == collection.key))
-            connection.execute(sa.delete(tables.collections).where(_COLLECTIONS.key == collection.key))
-            revision, moment = log_change(connection, "collection_erased", collection.key)
-            return Erased(collection.key, collection.subjects, gone, revision, moment)
+        return self._write(lambda connection: collections.erase_collection(connection, collection_id), then)
 
     # ---- subjects
 
-    def create_subject(self, collection_id: str, identifier: str | None, changes: Changes) -> tuple[Subject, bool]:
+    def create_subject(
+        self,
+        collection_id: str,
+        identifier: str | None,
+        changes: Changes,
+        *,
+        then: Then[tuple[Subject, bool]] | None = None,
+    ) -> tuple[Subject, bool]:
         """Create a subject, or set what is given on the one that exists; True if it is new.
 
         Raises CollectionNotFound.
         """
-        identifier = identifier or new_id()
-        with writing(self._engine).begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            existing = find_subject_key(connection, collection_key, identifier)
-            if existing is None:
-                add_subject(connection, collection_key, identifier, changes)
-            else:
-                self._change(connection, tables.subjects, existing, changes, collection_key=collection_key)
-            return self._subject(connection, collection_key, identifier), existing is None
 
-    def list_subjects(self, collection_id: str, cursor: str | None, limit: int) -> Page[Subject]:
-        """Subjects in the order of their creation. Raises CollectionNotFound, InvalidCursor."""
-        after = decode_cursor("subjects", cursor)
-        with self._engine.begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            rows = connection.execute(
-                select_subjects()
-                .where(_SUBJECTS.collection_key == collection_key, _SUBJECTS.key > after)
-                .limit(limit + 1)
-            )
-            return page("subjects", [Subject(**row) for row in rows.mappings()], limit)
+        def put(connection: sa.Connection) -> tuple[Subject, bool]:
+            key = collections.collection_key(connection, collection_id)
+            return subjects.put_subject(connection, key, identifier, changes)
+
+        return self._write(put, then)
+
+    def list_subjects(
+        self, collection_id: str, cursor: str | None, limit: int, *, search: str | None = None
+    ) -> Page[Subject]:
+        """In the order of creation; those with `search` somewhere in id or name, in any case.
+
+        Raises CollectionNotFound, InvalidCursor.
+        """
+        with self.engine.begin() as connection:
+            key = collections.collection_key(connection, collection_id)
+            return subjects.list_subjects(connection, key, cursor, limit, search)
 
     def subject(self, collection_id: str, subject_id: str) -> Subject:
         """Raises CollectionNotFound, SubjectNotFound."""
-        with self._engine.begin() as connection:
-            return self._subject(connection, self._collection(connection, collection_id).key, subject_id)
+        with self.engine.begin() as connection:
+            return self._subject(connection, collection_id, subject_id)
 
-    def change_subject(self, collection_id: str, subject_id: str, changes: Changes) -> Subject:
+    def change_subject(
+        self, collection_id: str, subject_id: str, changes: Changes, *, then: Then[Subject] | None = None
+    ) -> Subject:
         """Rename, or replace the metadata. Raises CollectionNotFound, SubjectNotFound."""
-        with writing(self._engine).begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            key = self._subject(connection, collection_key, subject_id).key
-            self._change(connection, tables.subjects, key, changes, collection_key=collection_key)
-            return self._subject(connection, collection_key, subject_id)
 
-    def erase_subject(self, collection_id: str, subject_id: str) -> Erased:
+        def change(connection: sa.Connection) -> Subject:
+            key = collections.collection_key(connection, collection_id)
+            return subjects.change_subject(connection, key, subject_id, changes)
+
+        return self._write(change, then)
+
+    def merge_subjects(self, collection_id: str, source: str, into: str, *, then: Then[Merged] | None = None) -> Merged:
+        """Move all faces of `source` to `into`, and erase `source`.
+
+        Raises CollectionNotFound, SubjectNotFound, SameSubject.
+        """
+
+        def merge(connection: sa.Connection) -> Merged:
+            key = collections.collection_key(connection, collection_id)
+            return subjects.merge_subject(connection, key, source, into)
+
+        return self._write(merge, then)
+
+    def erase_subject(self, collection_id: str, subject_id: str, *, then: Then[Erased] | None = None) -> Erased:
         """Erase a subject with all its faces. Raises CollectionNotFound, SubjectNotFound."""
-        with writing(self._engine).begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            subject = self._subject(connection, collection_key, subject_id)
-            gone = read_keys(connection, select_faces_in(_SUBJECTS.key == subject.key))
-            connection.execute(sa.delete(tables.subjects).where(_SUBJECTS.key == subject.key))
-            revision, moment = log_change(connection, "subject_erased", collection_key, subject.key)
-            return Erased(collection_key, 1, gone, revision, moment)
+
+        def erase(connection: sa.Connection) -> Erased:
+            key = collections.collection_key(connection, collection_id)
+            return subjects.erase_subject(connection, key, subject_id)
+
+        return self._write(erase, then)
 
     # ---- faces
 
-    def enrol(self, collection_id: str, subject_id: str, faces: Sequence[NewFace], *, create_subject: bool) -> Enrolled:
-        """Add faces to a subject, which is created if it is missing and `create_subject`.
+    def enrol(
+        self,
+        collection_id: str,
+        subject_id: str,
+        new: Sequence[NewFace],
+        *,
+        create_subject: bool,
+        then: Then[Enrolled] | None = None,
+    ) -> Enrolled:
+        """Add at least one face to a subject, which is created if it is missing and `create_subject`.
 
         Raises CollectionNotFound, or SubjectNotFound.
         """
-        with writing(self._engine).begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            subject_key = find_subject_key(connection, collection_key, subject_id)
+
+        def add(connection: sa.Connection) -> Enrolled:
+            collection_key = collections.collection_key(connection, collection_id)
+            subject_key = subjects.find_subject_key(connection, collection_key, subject_id)
             if subject_key is None:
                 if not create_subject:
-                    raise no_subject(subject_id)
-                subject_key = add_subject(connection, collection_key, subject_id, Changes())
-            rows = [self._face_row(subject_key, face) for face in faces]
-            keys = [insert_row(connection, tables.faces, row) for row in rows]
-            revision = 0
-            for key in keys:
-                revision, _ = log_change(connection, "face_added", collection_key, subject_key, key)
-            face_ids = [str(row["id"]) for row in rows]
-        return Enrolled(collection_key, subject_key, face_ids, np.array(keys, np.int64), revision)
+                    raise subjects.no_subject(subject_id)
+                subject_key = subjects.add_subject(connection, collection_key, subject_id, Changes())
+            return faces.add_faces(connection, collection_key, subject_key, new, self.seal)
+
+        return self._write(add, then)
+
+    def import_faces(
+        self, collection_id: str, new: Sequence[BulkFace], *, then: Then[BulkInserted] | None = None
+    ) -> BulkInserted:
+        """Add what is new of many faces and subjects. Raises CollectionNotFound."""
+
+        def add(connection: sa.Connection) -> BulkInserted:
+            key = collections.collection_key(connection, collection_id)
+            return insert_bulk(connection, key, new, self.seal)
+
+        return self._write(add, then)
 
     def list_faces(self, collection_id: str, subject_id: str, cursor: str | None, limit: int) -> Page[StoredFace]:
         """A subject's faces in the order of enrolment.
 
         Raises CollectionNotFound, SubjectNotFound, InvalidCursor.
         """
-        after = decode_cursor("faces", cursor)
-        with self._engine.begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            key = self._subject(connection, collection_key, subject_id).key
-            rows = connection.execute(
-                select_faces().where(_FACES.subject_key == key, _FACES.key > after).limit(limit + 1)
-            )
-            return page("faces", [stored_face(row) for row in rows.mappings()], limit)
+        with self.engine.begin() as connection:
+            key = self._subject(connection, collection_id, subject_id).key
+            return faces.list_faces(connection, key, cursor, limit)
 
     def face(self, collection_id: str, subject_id: str, face_id: str) -> StoredFace:
         """Raises CollectionNotFound, SubjectNotFound, FaceNotFound."""
-        with self._engine.begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            subject = self._subject(connection, collection_key, subject_id)
-            return face_of(connection, subject, face_id)
+        with self.engine.begin() as connection:
+            return faces.find_face(connection, self._subject(connection, collection_id, subject_id), face_id)
 
-    def erase_face(self, collection_id: str, subject_id: str, face_id: str) -> Erased:
+    def crop(self, collection_id: str, subject_id: str, face_id: str) -> bytes | None:
+        """The aligned crop, lossless WebP; None if it was not kept.
+
+        Raises CollectionNotFound, SubjectNotFound, FaceNotFound.
+        """
+        with self.engine.begin() as connection:
+            subject = self._subject(connection, collection_id, subject_id)
+            return faces.crop_of(connection, faces.find_face(connection, subject, face_id), self.seal)
+
+    def erase_face(
+        self, collection_id: str, subject_id: str, face_id: str, *, then: Then[Erased] | None = None
+    ) -> Erased:
         """Erase one face; its subject stays. Raises CollectionNotFound, SubjectNotFound, FaceNotFound."""
-        with writing(self._engine).begin() as connection:
-            collection_key = self._collection(connection, collection_id).key
-            subject = self._subject(connection, collection_key, subject_id)
-            face = face_of(connection, subject, face_id)
-            connection.execute(sa.delete(tables.faces).where(_FACES.key == face.key))
-            revision, moment = log_change(connection, "face_erased", collection_key, subject.key, face.key)
-            return Erased(collection_key, 0, np.array([face.key], np.int64), revision, moment)
+
+        def erase(connection: sa.Connection) -> Erased:
+            return faces.erase_face(connection, self._subject(connection, collection_id, subject_id), face_id)
+
+        return self._write(erase, then)
+
+    def collection_of(self, face_id: str) -> str:
+        """The id of the collection that a face is in. Raises FaceNotFound."""
+        with self.engine.begin() as connection:
+            return faces.collection_of(connection, face_id)
+
+    def is_enrolled(self, collection_id: str, subject_id: str, source_digest: str) -> bool:
+        """Whether a subject has a face of the photo with this SHA-256. Raises CollectionNotFound."""
+        with self.engine.begin() as connection:
+            key = collections.collection_key(connection, collection_id)
+            return faces.is_enrolled(connection, key, subject_id, source_digest)
+
+    def owners(self, face_keys: Sequence[int]) -> dict[int, Owner]:
+        """Whose these faces are; those erased meanwhile are missing."""
+        with self.engine.begin() as connection:
+            return faces.owners(connection, face_keys)
 
     # ---- what search needs
 
     def embedding(self, face_id: str) -> NDArray[np.float32]:
         """The embedding, float32 (D,), of a face by its id. Raises FaceNotFound."""
-        with self._engine.begin() as connection:
-            data = connection.scalar(sa.select(_FACES.embedding).where(_FACES.id == face_id))
-        if data is None:
-            raise FaceNotFound(f"no face has the id {face_id!r}")
-        return self._vector(face_id, data)
-
-    def owners(self, face_keys: Sequence[int]) -> dict[int, Owner]:
-        """Whose these faces are; those erased meanwhile are missing."""
-        found: dict[int, Owner] = {}
-        query = sa.select(
-            _FACES.key, _SUBJECTS.id.label("subject_id"), _SUBJECTS.name, _FACES.id.label("face_id")
-        ).join_from(tables.faces, tables.subjects)
-        with self._engine.begin() as connection:
-            for start in range(0, len(face_keys), _LOOKED_UP_ROWS):
-                some = face_keys[start : start + _LOOKED_UP_ROWS]
-                for row in connection.execute(query.where(_FACES.key.in_(some))):
-                    found[row.key] = Owner(row.subject_id, row.name, row.face_id)
-        return found
+        with self.engine.begin() as connection:
+            return embeddings.embedding_of(connection, face_id, self.seal)
 
     def revision(self) -> int:
         """The number of the last change; 0 before the first."""
-        with self._engine.begin() as connection:
-            return connection.scalar(sa.select(sa.func.max(tables.revisions.c.revision))) or 0
+        with self.engine.begin() as connection:
+            return last_revision(connection)
+
+    def news(self, revision: int, limit: int) -> News:
+        """At most `limit` changes after `revision`, in their order. Raises GalleryDamaged, SealError."""
+        with self.reading() as connection:
+            return embeddings.news_after(connection, revision, limit, self.seal)
+
+    def stream(self, connection: sa.Connection, collection_key: int | None = None) -> Iterator[StoredEmbeddings]:
+        """Every embedding, of one collection or of all, in blocks. Raises GalleryDamaged, SealError."""
+        return embeddings.stream(connection, self.seal, collection_key)
 
     def check_model(self) -> None:
         """Raises GalleryModelMismatch if any face was enrolled with another model."""
-        with self._engine.begin() as connection:
-            query = sa.select(_FACES.model_id, sa.func.count()).where(_FACES.model_id != self._model_id)
-            row = connection.execute(query.group_by(_FACES.model_id).limit(1)).first()
-        if row is not None:
-            raise GalleryModelMismatch(
-                f"the gallery holds {row[1]} faces of model {row[0]}, but the recogniser is "
-                f"{self._model_id}; "
-                "embeddings of different models cannot be compared: serve with the checkpoint of that model "
-                "(--recogniser), or start a new gallery (--data-dir) and enrol again"
-            )
+        with self.engine.begin() as connection:
+            embeddings.check_model(connection, self.model_id)
 
-    def stream(self) -> Iterator[StoredEmbeddings]:
-        """Every embedding, in blocks, without holding them all. Raises GalleryDamaged."""
-        query = (
-            sa.select(_FACES.key, _FACES.id, _FACES.subject_key, _SUBJECTS.collection_key, _FACES.embedding)
-            .join_from(tables.faces, tables.subjects)
-            .order_by(_FACES.key)
-        )
-        with self._engine.begin() as connection:
-            result = connection.execution_options(yield_per=_STREAMED_ROWS).execute(query)
-            for rows in result.partitions():
-                yield StoredEmbeddings(
-                    np.array([row.key for row in rows], np.int64),
-                    np.array([row.subject_key for row in rows], np.int64),
-                    np.array([row.collection_key for row in rows], np.int64),
-                    np.stack([self._vector(row.id, row.embedding) for row in rows]),
-                )
+    def check_keys(self) -> int:
+        """How many faces are not sealed with the newest key. Raises SealError if some cannot be opened."""
+        with self.engine.begin() as connection:
+            return embeddings.check_keys(connection, self.seal)
 
-    # ---- parts
+    # ---- transactions
 
-    def _collection(self, connection: sa.Connection, identifier: str) -> Collection:
-        row = connection.execute(select_collections().where(_COLLECTIONS.id == identifier)).mappings().first()
-        if row is None:
-            raise CollectionNotFound(f"no collection has the id {identifier!r}")
-        return Collection(**row)
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one state of the gallery however often it reads."""
+        with consistent(self.engine).begin() as connection:
+            yield connection
 
-    def _subject(self, connection: sa.Connection, collection_key: int, identifier: str) -> Subject:
-        query = select_subjects().where(_SUBJECTS.collection_key == collection_key, _SUBJECTS.id == identifier)
-        row = connection.execute(query).mappings().first()
-        if row is None:
-            raise no_subject(identifier)
-        return Subject(**row)
+    def forget_erased(self) -> bool:
+        """Get what was erased out of the database's files; False if readers were in the way: ask again."""
+        return forget_erased(self.engine)
 
-    def _change(
-        self, connection: sa.Connection, table: sa.Table, key: int, changes: Changes, *, collection_key: int
-    ) -> None:
-        columns = changes.columns()
-        if not columns:
-            return
-        connection.execute(sa.update(table).where(table.c.key == key).values(columns))
-        kind = table.name.removesuffix("s")
-        log_change(connection, f"{kind}_changed", collection_key, key if table is tables.subjects else None)
+    def _write(self, change: Callable[[sa.Connection], R], then: Then[R] | None) -> R:
+        with self._writing, writing(self.engine).begin() as connection:
+            result = change(connection)
+            if then is not None:
+                then(connection, result)
+            notify(connection)
+        return result
 
-    def _face_row(self, subject_key: int, face: NewFace) -> dict[str, Any]:
-        if face.embedding.shape != (self._embedding_size,):
-            raise ValueError(f"an embedding of shape {face.embedding.shape}, not ({self._embedding_size},)")
-        return {
-            "id": new_id(),
-            "subject_key": subject_key,
-            "embedding": face.embedding.astype("<f4").tobytes(),
-            "model_id": self._model_id,
-            "quality": float(face.quality),
-            "detection_score": float(face.detection_score),
-            "box": [float(value) for value in face.box],
-            "source_digest": face.source_digest,
-            "created_at": datetime.now(UTC),
-        }
-
-    def _vector(self, face_id: str, data: bytes) -> NDArray[np.float32]:
-        if len(data) != 4 * self._embedding_size:
-            raise GalleryDamaged(
-                f"face {face_id} is stored with {len(data)} bytes instead of {4 * self._embedding_size}; "
-                "restore the database from a backup"
-            )
-        return np.frombuffer(data, "<f4").astype(np.float32)
+    def _subject(self, connection: sa.Connection, collection_id: str, subject_id: str) -> Subject:
+        key = collections.collection_key(connection, collection_id)
+        return subjects.find_subject(connection, key, subject_id)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.gallery.index import VectorIndex
+from service.gallery.records import Total
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,20 @@ class SubjectIndex:
         """How many subjects have at least one face."""
         return len(self._faces_of)
 
+    @property
+    def kind(self) -> str:
+        """What the index of its vectors is."""
+        return self._vectors.kind
+
+    def total(self) -> Total:
+        """What it holds, in two numbers."""
+        return Total(len(self._vectors), sum(self._subject_of))
+
+    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Every face (N,), its subject (N,) and its vector (N, D)."""
+        faces, vectors = self._vectors.contents()
+        return faces, np.array([self._subject_of[face] for face in faces.tolist()], np.int64), vectors
+
     def add(self, faces: NDArray[np.int64], subjects: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
         """Make N faces searchable: keys (N,), their subjects (N,), unit vectors (N, D)."""
         owners = dict(zip(faces.tolist(), subjects.tolist(), strict=True))
@@ -53,6 +68,18 @@ class SubjectIndex:
             owner = self._subject_of.pop(face, None)
             if owner is None:
                 continue
+            self._faces_of[owner] -= 1
+            if self._faces_of[owner] == 0:
+                del self._faces_of[owner]
+
+    def move(self, faces: NDArray[np.int64], subject: int) -> None:
+        """Make these faces this subject's; those that are not there are passed over."""
+        for face in faces.tolist():
+            owner = self._subject_of.get(face)
+            if owner is None or owner == subject:
+                continue
+            self._subject_of[face] = subject
+            self._faces_of[subject] += 1
             self._faces_of[owner] -= 1
             if self._faces_of[owner] == 0:
                 del self._faces_of[owner]

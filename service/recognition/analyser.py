@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -28,6 +26,7 @@ from service.recognition.decoding import ImageLimits, Photo, decode
 from service.recognition.engines import EngineOptions, OpenVinoEngine
 from service.recognition.errors import Overloaded
 from service.recognition.quality import Assessment, assess, measure
+from service.recognition.timeline import Timeline, Unwatched, Watcher
 
 # The detector looks at 640 pixels; twice that leaves it a clean reduction.
 _ENOUGH_TO_DETECT: Final = 1280
@@ -38,12 +37,14 @@ class AnalysedFace:
     """A face of a photo. quality in [0, 1]; reasons against enrolling it, empty when it is good.
 
     embedding: float32 (D,) of unit length; None where none was asked for, or the landmarks fix no crop.
+    crop: the aligned face, uint8 (112, 112, 3) RGB; None where the landmarks fix none.
     """
 
     face: Face
     quality: float
     reasons: tuple[str, ...]
     embedding: NDArray[np.float32] | None
+    crop: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,8 @@ class AnalysedPhoto:
 class _Found:
     photo: Photo
     faces: list[tuple[Face, Assessment, NDArray[np.uint8] | None]]
-    timing: dict[str, float]
+    timeline: Timeline
     digest: str
-    started: float
 
 
 class Analyser:
@@ -82,7 +82,9 @@ class Analyser:
         workers: int,
         waiting: int,
         score_threshold: float,
+        watcher: Watcher | None = None,
     ) -> None:
+        self._watcher = watcher or Unwatched()
         self.metadata: Metadata = recogniser.metadata
         self.embedding_size = _embedding_size(recogniser.metadata)
         self.model_id = checkpoint.model_id(recogniser.metadata)
@@ -93,8 +95,12 @@ class Analyser:
         self._score_threshold = score_threshold
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
         self._places = threading.BoundedSemaphore(workers + waiting)
+        self._counting = threading.Lock()
+        self._pending = 0
         forward = in_buckets(recogniser)
-        self._batcher = Batcher(lambda crops: embed(crops, forward, self.metadata.flip_average))
+        self._batcher = Batcher(
+            lambda crops: embed(crops, forward, self.metadata.flip_average), on_batch=self._watcher.batch
+        )
 
     @classmethod
     def open(
@@ -107,6 +113,7 @@ class Analyser:
         threads: int = 1,
         waiting: int = 64,
         score_threshold: float = SCORE_THRESHOLD,
+        watcher: Watcher | None = None,
     ) -> Self:
         """Load both checkpoints and prove their engines against the probes: seconds, more on a cold cache.
 
@@ -121,6 +128,7 @@ class Analyser:
             workers=threads,
             waiting=waiting,
             score_threshold=score_threshold,
+            watcher=watcher,
         )
 
     @property
@@ -130,18 +138,28 @@ class Analyser:
 
     async def detect(self, data: bytes, max_faces: int) -> AnalysedPhoto:
         """The `max_faces` best faces of a photo, without embeddings. Raises ImageError, Overloaded."""
-        return _photo(await self._find(data, max_faces))
+        return self._told(await self._find(data, max_faces))
 
     async def analyse(self, data: bytes, max_faces: int) -> AnalysedPhoto:
         """The `max_faces` best faces of a photo, with embeddings. Raises ImageError, Overloaded."""
         found = await self._find(data, max_faces)
         crops = [crop for _, _, crop in found.faces if crop is not None]
         if not crops:
-            return _photo(found)
-        with _timed(found.timing, "embed"):
+            return self._told(found)
+        with found.timeline.stage("embed"):
             embeddings = await asyncio.wrap_future(self._batcher.submit(np.stack(crops)))
         rows = iter(embeddings)
-        return _photo(found, [None if crop is None else next(rows) for _, _, crop in found.faces])
+        return self._told(found, [None if crop is None else next(rows) for _, _, crop in found.faces])
+
+    @property
+    def photos_pending(self) -> int:
+        """Photos that are worked on or wait."""
+        return self._pending
+
+    @property
+    def faces_waiting(self) -> int:
+        """Faces that wait for a batch."""
+        return self._batcher.waiting
 
     def check(self) -> None:
         """Run both networks on their probes once more. Raises ProbeMismatch."""
@@ -164,25 +182,36 @@ class Analyser:
         except RuntimeError as error:
             self._places.release()
             raise Overloaded("the service is shutting down") from error
-        future.add_done_callback(lambda _: self._places.release())
+        with self._counting:
+            self._pending += 1
+        future.add_done_callback(lambda _: self._leave())
         return future
+
+    def _leave(self) -> None:
+        with self._counting:
+            self._pending -= 1
+        self._places.release()
+
+    def _told(self, found: _Found, embeddings: list[NDArray[np.float32] | None] | None = None) -> AnalysedPhoto:
+        self._watcher.stages(found.timeline.spans)
+        self._watcher.photo(len(found.faces))
+        return _photo(found, embeddings)
 
     def _look(self, data: bytes, max_faces: int) -> _Found:
         """Decode, detect, align and judge one photo, in a thread of the pool."""
-        started = time.perf_counter()
-        timing: dict[str, float] = {}
-        with _timed(timing, "decode"):
+        timeline = Timeline()
+        with timeline.stage("decode"):
             photo = decode(data, self._limits, _ENOUGH_TO_DETECT)
-        with _timed(timing, "detect"):
+        with timeline.stage("detect"):
             found = find_faces(photo.pixels, self._detector, score_threshold=self._score_threshold)
             faces = sorted(found, key=_prominence, reverse=True)[:max_faces]
         if any(_wants_more_pixels(photo, face) for face in faces):
-            with _timed(timing, "decode"):
+            with timeline.stage("decode"):
                 faces = [_rescaled(face, photo.scale) for face in faces]
                 photo = decode(data, self._limits)
-        with _timed(timing, "align"):
+        with timeline.stage("align"):
             judged = [_judge(photo, face) for face in faces]
-        return _Found(photo, judged, timing, hashlib.sha256(data).hexdigest(), started)
+        return _Found(photo, judged, timeline, hashlib.sha256(data).hexdigest())
 
 
 def _read(path: Path, task: str) -> checkpoint.Checkpoint:
@@ -228,17 +257,7 @@ def _judge(photo: Photo, face: Face) -> tuple[Face, Assessment, NDArray[np.uint8
 def _photo(found: _Found, embeddings: list[NDArray[np.float32] | None] | None = None) -> AnalysedPhoto:
     embeddings = embeddings or [None] * len(found.faces)
     faces = tuple(
-        AnalysedFace(face, assessment.quality, assessment.reasons, embedding)
-        for (face, assessment, _), embedding in zip(found.faces, embeddings, strict=True)
+        AnalysedFace(face, assessment.quality, assessment.reasons, embedding, crop)
+        for (face, assessment, crop), embedding in zip(found.faces, embeddings, strict=True)
     )
-    timing = {**found.timing, "total": (time.perf_counter() - found.started) * 1e3}
-    rounded = {stage: round(milliseconds, 2) for stage, milliseconds in timing.items()}
-    return AnalysedPhoto(found.photo.width, found.photo.height, faces, rounded, found.digest)
-
-
-@contextmanager
-def _timed(timing: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the block's milliseconds to `timing[stage]`."""
-    started = time.perf_counter()
-    yield
-    timing[stage] = timing.get(stage, 0.0) + (time.perf_counter() - started) * 1e3
+    return AnalysedPhoto(found.photo.width, found.photo.height, faces, found.timeline.milliseconds(), found.digest)

@@ -35,11 +35,20 @@ class Batcher:
 
     An idle worker starts at once, whatever waits; what arrives while it works forms the next batch, at
     most `max_rows` unless one job alone is larger. capacity: rows that may wait. deadline: seconds
-    after which a waiting job is refused rather than answered late.
+    after which a waiting job is refused rather than answered late. on_batch: told the rows of each batch.
     """
 
-    def __init__(self, run: Run, *, max_rows: int = BUCKETS[-1], capacity: int = 256, deadline: float = 10.0) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        max_rows: int = BUCKETS[-1],
+        capacity: int = 256,
+        deadline: float = 10.0,
+        on_batch: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._run = run
+        self._on_batch = on_batch
         self._max_rows = max_rows
         self._capacity = capacity
         self._deadline = deadline
@@ -49,6 +58,11 @@ class Batcher:
         self._changed = threading.Condition()
         self._worker = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._worker.start()
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait for a batch."""
+        return self._waiting
 
     def submit(self, rows: NDArray[np.uint8]) -> Future[NDArray[np.float32]]:
         """Queue (N, ...) rows; the future gives their (N, D) results, or what `run` raised on these rows.
@@ -77,6 +91,7 @@ class Batcher:
 
     def _work(self) -> None:
         while batch := self._next_batch():
+            self._on_batch(sum(len(job.rows) for job in batch))
             self._answer(batch)
 
     def _next_batch(self) -> list[_Job]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from service.gallery.records import Changes
-from service.schemas.parts import Answer, Box, Image, JsonObject, Name, Share, Strict
+from service.schemas.parts import Answer, Box, Identifier, JsonObject, Name, Photos, Share, Strict
 
 
 class ListParameters(Strict):
@@ -16,6 +16,14 @@ class ListParameters(Strict):
 
     limit: int = Field(100, ge=1, le=1000, description="Most entries to return.")
     cursor: str | None = Field(None, max_length=128, description="`next_cursor` of the part before.")
+
+
+class SubjectListParameters(ListParameters):
+    """Which subjects."""
+
+    search: str | None = Field(
+        None, min_length=1, max_length=200, description="A part of the id or the name, in upper or lower case."
+    )
 
 
 class Description(Strict):
@@ -58,6 +66,19 @@ class SubjectAnswer(Answer):
     created_at: datetime
 
 
+class MergeBody(Strict):
+    """Which subject takes the faces."""
+
+    into: Identifier
+
+
+class MergeAnswer(SubjectAnswer):
+    """The subject that took the faces; the other one is erased."""
+
+    faces_moved: int
+    gallery_revision: int
+
+
 class SubjectList(Answer):
     """Subjects in the order of their creation."""
 
@@ -66,13 +87,14 @@ class SubjectList(Answer):
 
 
 class FaceAnswer(Answer):
-    """An enrolled face. The photo itself is not kept, only its SHA-256."""
+    """An enrolled face. The photo itself is not kept: only its SHA-256, and its aligned crop if the operator wants."""
 
     face_id: str
     box: Box
     detection_score: Share
     quality: Share
     source_digest: str
+    crop: bool = Field(description="Whether the aligned crop is kept.")
     model: str
     created_at: datetime
 
@@ -97,7 +119,7 @@ class EnrolParameters(Strict):
 class EnrolBody(EnrolParameters):
     """Enrol, as JSON."""
 
-    image: Image | list[Image] = Field(description="One photo or several, in base64.")
+    image: Photos
 
 
 class IndexedFace(Answer):

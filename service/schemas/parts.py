@@ -37,9 +37,15 @@ def _storable_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
     return metadata
 
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_storable)]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    AfterValidator(_storable),
+    Field(json_schema_extra={"pattern": r"^[^\x00-\x1f\x7f]*$"}),
+]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable_metadata)]
 Image = Annotated[str, Field(description="A photo's bytes in base64.", json_schema_extra={"format": "byte"})]
+Embedding = Annotated[list[float] | str, Field(description="A list of numbers, or base64 of little-endian float32.")]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Cosine = Annotated[float, Field(ge=-1, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -51,10 +57,27 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class ImageUrl(Strict):
+    """A photo to fetch; only if the operator allows it, and only from public addresses."""
+
+    url: str = Field(min_length=1, max_length=2048, description="An http or https address.")
+
+
+Photo = Image | ImageUrl
+Photos = Annotated[Photo | Annotated[list[Photo], Field(min_length=1)], Field(description="One photo or several.")]
+
+
 class Answer(BaseModel):
     """A response."""
 
     model_config = ConfigDict(frozen=True)
+
+
+class PhotoSize(Answer):
+    """A photo of the request, upright, in pixels."""
+
+    width: int
+    height: int
 
 
 class Box(Answer):
@@ -79,6 +102,7 @@ class DetectedFace(Answer):
     Landmarks: left eye, right eye, nose, left and right mouth corner; left is the image's left.
     """
 
+    image: int = Field(description="The number of its photo in the request, from 0.")
     box: Box
     landmarks: list[Point] = Field(min_length=5, max_length=5)
     detection_score: Share

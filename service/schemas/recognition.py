@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from service.schemas.parts import (
     Answer,
     Box,
     Cosine,
     DetectedFace,
+    Embedding,
     Identifier,
     Image,
+    ImageUrl,
+    Photo,
+    Photos,
+    PhotoSize,
     Point,
     Rate,
     Share,
@@ -21,17 +26,19 @@ from service.schemas.parts import (
     Timing,
 )
 
+Given = TypeVar("Given", "Reference", "IdentifyBody")
+
 
 class DetectParameters(Strict):
     """How to look."""
 
-    max_faces: int | None = Field(None, ge=1, description="Most faces to return, best first.")
+    max_faces: int | None = Field(None, ge=1, description="Most faces to take from a photo, best first.")
 
 
 class DetectBody(DetectParameters):
-    """Detect or embed, as JSON."""
+    """Detect, as JSON."""
 
-    image: Image
+    image: Photos
 
 
 class EmbedParameters(DetectParameters):
@@ -45,14 +52,15 @@ class EmbedParameters(DetectParameters):
 class EmbedBody(EmbedParameters):
     """Embed, as JSON."""
 
-    image: Image
+    image: Photos
 
 
 class DetectAnswer(Answer):
-    """Every face found, best first."""
+    """Every face found, photo by photo, best first."""
 
     faces: list[DetectedFace]
-    width: int = Field(description="Of the upright photo, in pixels.")
+    photos: list[PhotoSize] = Field(description="The photos in the order of the request.")
+    width: int = Field(description="Of the first photo, upright, in pixels.")
     height: int
     detector: str
     timing_ms: Timing
@@ -61,13 +69,14 @@ class DetectAnswer(Answer):
 class EmbeddedFace(DetectedFace):
     """A face with its embedding, of unit length."""
 
-    embedding: list[float] | str
+    embedding: Embedding
 
 
 class EmbedAnswer(Answer):
-    """Every face found, best first, with its embedding."""
+    """Every face found, photo by photo, best first, with its embedding."""
 
     faces: list[EmbeddedFace]
+    photos: list[PhotoSize]
     width: int
     height: int
     model: str
@@ -99,24 +108,39 @@ class VerifyParameters(ThresholdParameters):
 class Reference(Strict):
     """A face to compare: exactly one of a photo, the id of an enrolled face, or an embedding."""
 
-    image: Image | None = None
+    image: Photo | None = None
     face_id: str | None = Field(None, max_length=64)
-    embedding: list[float] | str | None = Field(
-        None, description="A list of numbers, or base64 of little-endian float32."
-    )
+    embedding: Embedding | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(value is not None for value in (self.image, self.face_id, self.embedding)) != 1:
-            raise ValueError("give exactly one of `image`, `face_id` and `embedding`")
-        return self
+        return _with_exactly_one(self)
+
+
+def _with_exactly_one(given: Given) -> Given:
+    if sum(value is not None for value in (given.image, given.face_id, given.embedding)) != 1:
+        raise ValueError("give exactly one of `image`, `face_id` and `embedding`")
+    return given
+
+
+def _spelt_out(given: Any) -> Any:
+    if isinstance(given, str) or (isinstance(given, dict) and given.keys() == {"url"}):
+        return {"image": given}
+    return given
+
+
+Side = Annotated[
+    Reference,
+    BeforeValidator(_spelt_out, json_schema_input_type=Image | ImageUrl | Reference),
+    Field(description="A photo, the id of an enrolled face, or an embedding."),
+]
 
 
 class VerifyBody(VerifyParameters):
-    """Verify, as JSON. A string in place of an object is a photo in base64."""
+    """Verify, as JSON."""
 
-    source: Reference | Image
-    target: Reference | Image
+    source: Side
+    target: Side
 
 
 class ComparedFace(Answer):
@@ -165,9 +189,15 @@ class IdentifyParameters(ThresholdParameters):
 
 
 class IdentifyBody(IdentifyParameters):
-    """Identify, as JSON."""
+    """Identify, as JSON: exactly one of photos, the id of an enrolled face, or an embedding."""
 
-    image: Image
+    image: Photos | None = None
+    face_id: str | None = Field(None, max_length=64)
+    embedding: Embedding | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one_given(self) -> Self:
+        return _with_exactly_one(self)
 
 
 class Candidate(Answer):
@@ -180,22 +210,32 @@ class Candidate(Answer):
     probability: Share | None
 
 
-class IdentifiedFace(DetectedFace):
-    """A face and who it is: candidates at or above the threshold, best first; none if unknown."""
+class IdentifiedFace(Answer):
+    """A face and who it is: candidates at or above the threshold, best first; none if unknown.
 
+    All that tells where it is in a photo is null for an enrolled face or an embedding.
+    """
+
+    image: int | None = Field(description="The number of its photo in the request, from 0.")
+    box: Box | None
+    landmarks: list[Point] | None
+    detection_score: Share | None
+    quality: Share | None
+    reasons: list[str]
     decision: Literal["known", "unknown"]
     candidates: list[Candidate]
 
 
 class IdentifyAnswer(Answer):
-    """Every face found, best first. A photo without known people is no error."""
+    """Every face found, photo by photo, best first. A photo without known people is no error."""
 
     faces: list[IdentifiedFace]
+    photos: list[PhotoSize] = Field(description="The photos in the order of the request; none for an embedding.")
     collection: str
     subjects: int = Field(description="How many subjects the faces were compared with.")
     threshold: float
     threshold_policy: ThresholdPolicy
-    width: int
-    height: int
+    width: int | None = Field(description="Of the first photo, upright, in pixels.")
+    height: int | None
     model: str
     timing_ms: Timing

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from service.schemas.parts import Answer
 
 
@@ -35,6 +37,42 @@ class ModelAnswer(Answer):
     embedding_size: int
     calibration: CalibrationAnswer | None
     metrics: dict[str, Any]
+
+
+class Percentiles(Answer):
+    """Of the last few hundred, in milliseconds."""
+
+    p50: float
+    p95: float
+
+
+class IndexAnswer(Answer):
+    """How a collection is searched."""
+
+    collection: str
+    faces: int
+    subjects: int
+    kind: str = Field(description="`flat` compares with every face; others first choose where to look.")
+    snapshot_revision: int | None = Field(description="The change up to which a snapshot was saved; null without one.")
+
+
+class StatusAnswer(Answer):
+    """How the service is doing. Counts are of the collections that the caller's key is for."""
+
+    version: str
+    model: str
+    detector: str
+    uptime_s: float
+    draining: bool
+    restart_needed: bool = Field(description="A checkpoint's file was replaced; the loaded one is still used.")
+    gallery_revision: int
+    index_revision: int = Field(description="The last change that searches of this server know of.")
+    collections: int
+    subjects: int
+    faces: int
+    index: list[IndexAnswer]
+    latency_ms: dict[str, Percentiles] = Field(description="By stage of the work.")
+    queue: dict[str, int] = Field(description="What waits or is worked on, by queue.")
 
 
 class AliveAnswer(Answer):

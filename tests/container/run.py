@@ -1,7 +1,9 @@
 """The container, end to end: `make container-test` builds the real image, uses it, kills it and looks again.
 
-Needs a docker engine that answers (DOCKER_HOST is honoured), `docker compose` or `docker-compose`, and the
-demonstration photos (see tests/conftest.py). Where one is missing it says so in one line and succeeds.
+Once with SQLite in its volume, once with PostgreSQL (`--profile postgres`); with every secret from a file, and the
+embeddings encrypted. Needs a docker engine that answers (DOCKER_HOST is honoured), `docker compose` or
+`docker-compose`, and the demonstration photos (see tests/conftest.py). Where one is missing it says so in one line and
+succeeds.
 
 CONTAINER_BUILD_FLAGS: more flags for `docker build`, for machines that reach packages in their own way, as in
 CONTAINER_BUILD_FLAGS="--network=host --build-arg PIP_FIND_LINKS=http://127.0.0.1:9000/".
@@ -11,54 +13,21 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shlex
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
+from deployment import ROOT, CheckFailed, Deployment, build, check, compose_command, deployed, postgres_image, run
 
-ROOT = Path(__file__).resolve().parents[2]
 DEMO = Path(os.environ.get("FACEMARGIN_SHARED", ROOT.parent / "shared")) / "data" / "demo"
-IMAGE = "facemargin:container-test"
-HEALTHY_WITHIN_SECONDS = 120
+LARGEST_IMAGE_MB = 900
 ENROLLED = {"person-a": "004_A.jpg", "person-b": "007_B.jpg", "obama": "obama.jpg"}
 SEEN_LATER = {"006_A.jpg": "person-a", "008_B.jpg": "person-b", "obama3.jpg": "obama", "biden.jpg": None}
-
-
-class CheckFailed(AssertionError):
-    """The container did not do what it must; the message says which check, and what came instead."""
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """One compose project: how to command it, where it answers, and with which key."""
-
-    compose: list[str]
-    environment: dict[str, str]
-    base_url: str
-    key: str
-
-    def command(self, *arguments: str) -> str:
-        """Run a compose command; its standard output."""
-        return run([*self.compose, *arguments], self.environment)
-
-    @property
-    def container(self) -> str:
-        """The id of the service's container."""
-        return self.command("ps", "--quiet", "facemargin").strip()
-
-    def client(self) -> httpx.Client:
-        """An HTTP client that carries the admin key."""
-        return httpx.Client(base_url=self.base_url, headers={"X-API-Key": self.key}, timeout=60)
+UNDER_FIRE = {"clients": 4, "acknowledged": 20}
 
 
 def main() -> int:
@@ -71,69 +40,30 @@ def main() -> int:
     elif compose is None:
         print("container-test skipped: docker is here, but neither `docker compose` nor `docker-compose`")
     else:
-        build()
-        with deployed(compose) as deployment:
-            confined(deployment)
-            verifies(deployment)
-            enrols(deployment)
-            before = gallery(deployment)
-            identifies(deployment)
-            kill(deployment)
-            check("the gallery is whole after kill -9", gallery(deployment) == before, before)
-            identifies(deployment)
-            stops_in_order(deployment)
+        size = build()
+        check(f"the image has {size:.0f} MB, below {LARGEST_IMAGE_MB}", size < LARGEST_IMAGE_MB, size)
+        postgres = postgres_image()
+        for name, database in (("SQLite", None), (f"PostgreSQL of {postgres}", postgres)):
+            print(f"with {name}")
+            with deployed(compose, database) as deployment:
+                use(deployment)
         print("container-test passed")
     return 0
 
 
-def compose_command() -> list[str] | None:
-    """The compose of this machine: v2's plugin, else v1, else None."""
-    if shutil.which("docker") and not subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
-        return ["docker", "compose"]
-    return ["docker-compose"] if shutil.which("docker-compose") else None
-
-
-def build() -> None:
-    """Build the server's image and print its size."""
-    started = time.monotonic()
-    flags = shlex.split(os.environ.get("CONTAINER_BUILD_FLAGS", ""))
-    subprocess.run(["docker", "build", *flags, "--target", "server", "--tag", IMAGE, str(ROOT)], check=True)
-    size = int(run(["docker", "image", "inspect", "--format", "{{.Size}}", IMAGE]))
-    print(f"built {IMAGE} in {time.monotonic() - started:.0f} s: {size / 1e6:.0f} MB")
-
-
-@contextmanager
-def deployed(compose: list[str]) -> Iterator[Deployment]:
-    """Bring docker-compose.yml up under a name of its own, wait for healthy, remove all of it afterwards."""
-    port, key, project = free_port(), secrets.token_urlsafe(24), f"facemargin-test-{os.getpid()}"
-    environment = {
-        **os.environ,
-        "FACEMARGIN_IMAGE": IMAGE,
-        "FACEMARGIN_PUBLISHED_PORT": str(port),
-        "FACEMARGIN_ADMIN_KEY": key,
-    }
-    command = [*compose, "--project-name", project, "--file", str(ROOT / "docker-compose.yml")]
-    deployment = Deployment(command, environment, f"http://127.0.0.1:{port}", key)
-    try:
-        deployment.command("up", "--detach", "--no-build", "facemargin")
-        wait_healthy(deployment)
-        yield deployment
-    except BaseException:
-        print(deployment.command("logs", "--no-color", "facemargin"), file=sys.stderr)
-        raise
-    finally:
-        deployment.command("down", "--volumes")
-
-
-def wait_healthy(deployment: Deployment) -> None:
-    """Return once the image's own health check says healthy."""
-    started, state = time.monotonic(), "absent"
-    while time.monotonic() - started < HEALTHY_WITHIN_SECONDS:
-        state = run(["docker", "inspect", "--format", "{{.State.Health.Status}}", deployment.container]).strip()
-        if state == "healthy":
-            return print(f"ok    healthy after {time.monotonic() - started:.1f} s")
-        time.sleep(0.5)
-    raise CheckFailed(f"not healthy within {HEALTHY_WITHIN_SECONDS} s, but {state}")
+def use(deployment: Deployment) -> None:
+    """All that a deployment must do."""
+    confined(deployment)
+    keeps_secrets(deployment)
+    verifies(deployment)
+    enrols(deployment)
+    before = gallery(deployment)
+    identifies(deployment)
+    loses_nothing_under_fire(deployment)
+    check("the gallery is whole after kill -9", gallery(deployment) == before, before)
+    identifies(deployment)
+    watches(deployment)
+    stops_in_order(deployment)
 
 
 def confined(deployment: Deployment) -> None:
@@ -141,11 +71,17 @@ def confined(deployment: Deployment) -> None:
     host = json.loads(run(["docker", "inspect", deployment.container]))[0]["HostConfig"]
     check("the root file system is read-only", host["ReadonlyRootfs"], host["ReadonlyRootfs"])
     check("all capabilities are dropped", host["CapDrop"] == ["ALL"], host["CapDrop"])
-    user = inside(deployment, "import os; print(os.getuid())")
+    user = deployment.inside("import os; print(os.getuid())")
     check("the service is not root", user not in ("", "0"), user)
     for module in ("torch", "openvino_telemetry"):
-        found = inside(deployment, f"import importlib.util; print(importlib.util.find_spec({module!r}))")
+        found = deployment.inside(f"import importlib.util; print(importlib.util.find_spec({module!r}))")
         check(f"{module} is not installed", found == "None", found)
+
+
+def keeps_secrets(deployment: Deployment) -> None:
+    """Secrets come from files: they stand neither in what docker knows of the container nor in its log."""
+    said = run(["docker", "inspect", deployment.container]) + deployment.command("logs", "--no-color", "facemargin")
+    check("no secret in `docker inspect` or the log", deployment.key not in said, "the admin key")
 
 
 def verifies(deployment: Deployment) -> None:
@@ -187,12 +123,62 @@ def gallery(deployment: Deployment) -> dict[str, list[str]]:
         }
 
 
-def kill(deployment: Deployment) -> None:
-    """kill -9 of the container, then the same container again."""
+def loses_nothing_under_fire(deployment: Deployment) -> None:
+    """kill -9 of the container while clients enrol; every face it acknowledged is there and found afterwards."""
+    acknowledged: dict[str, str] = {}
+    enough = threading.Semaphore(0)
+    faces = "/v1/collections/under-fire/subjects/{}/faces"
+
+    def enrol(worker: int) -> None:
+        with deployment.client() as client:
+            for number in range(1000):
+                subject = f"{worker}-{number}"
+                try:
+                    answer = client.post(faces.format(subject), files={"image": photo("obama.jpg")})
+                except httpx.TransportError:
+                    return
+                if answer.status_code != 201:
+                    raise CheckFailed(answer.text)
+                acknowledged[subject] = answer.json()["indexed"][0]["face_id"]
+                enough.release()
+
+    with deployment.client() as client:
+        client.put("/v1/collections/under-fire").raise_for_status()
+    workers = [threading.Thread(target=enrol, args=(number,)) for number in range(UNDER_FIRE["clients"])]
+    for worker in workers:
+        worker.start()
+    for _ in range(UNDER_FIRE["acknowledged"]):
+        check_in_time = enough.acquire(timeout=60)
+        if not check_in_time:
+            raise CheckFailed("enrolling is too slow, or was refused")
     run(["docker", "kill", "--signal", "KILL", deployment.container])
-    run(["docker", "start", deployment.command("ps", "--all", "--quiet", "facemargin").strip()])
-    print("ok    killed with -9 and started again")
-    wait_healthy(deployment)
+    for worker in workers:
+        worker.join()
+    run(["docker", "start", deployment.container])
+    print(f"ok    killed with -9 after {len(acknowledged)} acknowledged faces, and started again")
+    deployment.wait_healthy()
+    query = {"collection": "under-fire", "top_k": 100, "threshold": 0.9}
+    with deployment.client() as client:
+        found = client.post("/v1/identify", params=query, files={"image": photo("obama.jpg")}).json()
+        candidates = found["faces"][0]["candidates"]
+        there = {candidate["subject_id"]: candidate["face_id"] for candidate in candidates}
+        held = client.get("/v1/collections/under-fire").json()
+    lost = {subject for subject, face in acknowledged.items() if there.get(subject) != face}
+    check("every acknowledged face is found", not lost, lost)
+    once = len(there) == len(candidates) == held["subjects"] == held["faces"]
+    check("each is found once, and none is half-written", once, held)
+
+
+def watches(deployment: Deployment) -> None:
+    """Metrics and status answer; the log is JSON and names nobody."""
+    with deployment.client() as client:
+        metrics, status = client.get("/metrics").text, client.get("/v1/status").json()
+    check("metrics count the faces", f"facemargin_index_faces {status['faces']:.1f}" in metrics, status)
+    lines = deployment.command("logs", "--no-color", "--no-log-prefix", "facemargin").splitlines()
+    requests = [json.loads(line) for line in lines if line.startswith("{")]
+    check("the log has a line for a request", any(line.get("route") == "/v1/identify" for line in requests), lines[-5:])
+    named = [line for line in requests if "person-a" in json.dumps(line)]
+    check("the log names nobody", not named, named)
 
 
 def stops_in_order(deployment: Deployment) -> None:
@@ -203,36 +189,9 @@ def stops_in_order(deployment: Deployment) -> None:
     check("SIGTERM stops it in order", code in ("0", "143"), f"exit code {code}")
 
 
-def inside(deployment: Deployment, program: str) -> str:
-    """What a line of Python prints inside the container."""
-    return run(["docker", "exec", deployment.container, "python", "-c", program]).strip()
-
-
-def check(name: str, holds: bool, found: object) -> None:
-    """Print one line for what holds; raise CheckFailed with what was found instead."""
-    if not holds:
-        raise CheckFailed(f"{name}\nfound: {found}")
-    print(f"ok    {name}")
-
-
 def photo(name: str) -> tuple[str, bytes, str]:
     """A demonstration photo as httpx wants a file."""
     return name, (DEMO / name).read_bytes(), "image/jpeg"
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def run(command: list[str], environment: dict[str, str] | None = None) -> str:
-    """Standard output of a command; CheckFailed with its standard error when it fails."""
-    result = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if result.returncode:
-        raise CheckFailed(f"{shlex.join(command)} failed with {result.returncode}\n{result.stderr}")
-    return result.stdout
 
 
 if __name__ == "__main__":

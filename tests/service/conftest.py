@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 from starlette.testclient import TestClient
@@ -26,6 +27,8 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         max_image_bytes=12_000_000,
         max_request_bytes=16_000_000,
         max_images=4,
+        rate_limit=10_000,
+        rate_burst=100_000,
     )
 
 
@@ -38,10 +41,17 @@ def keys(settings: Settings) -> dict[Role, str]:
     return {**issued, Role.ADMIN: ADMIN_KEY}
 
 
-@pytest.fixture(scope="session")
-def anonymous(settings: Settings, keys: dict[Role, str]) -> Iterator[TestClient]:
-    """A client without a key, of an application that is ready."""
+Serve = Callable[[Settings], AbstractContextManager[TestClient]]
 
+
+@pytest.fixture(scope="session")
+def serve() -> Serve:
+    """`with serve(settings) as client`: a client without a key, of an application of its own that is ready."""
+    return _serving
+
+
+@contextmanager
+def _serving(settings: Settings) -> Iterator[TestClient]:
     def fail() -> None:
         pytest.fail(f"the service did not start: {app.state.startup.failure}")
 
@@ -54,6 +64,13 @@ def anonymous(settings: Settings, keys: dict[Role, str]) -> Iterator[TestClient]
             time.sleep(0.1)
         yield client
     engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def anonymous(serve: Serve, settings: Settings, keys: dict[Role, str]) -> Iterator[TestClient]:
+    """A client without a key, of an application that is ready."""
+    with serve(settings) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -150,8 +150,8 @@ def test_a_form_takes_its_own_files_and_no_others(client: TestClient) -> None:
     detail = problem(client.post("/v1/identify", files={"photo": grey()}), 400, "invalid_request")["detail"]
     assert "photo" in str(detail)
     assert "`image`" in str(detail)
-    twice = [("image", grey()), ("image", grey())]
-    assert client.post("/v1/identify", files=twice).status_code == 400
+    twice = [("source", grey()), ("source", grey())]
+    assert client.post("/v1/verify", files=twice).status_code == 400
     text = client.post("/v1/identify", files={"image": (None, "just text")})
     assert "file" in str(problem(text, 400, "invalid_request")["detail"])
 
@@ -215,7 +215,7 @@ def test_every_route_documents_its_problems(anonymous: TestClient) -> None:
     for path, methods in anonymous.get("/openapi.json").json()["paths"].items():
         for method, operation in methods.items():
             assert "application/problem+json" in operation["responses"]["4XX"]["content"], (method, path)
-            assert "422" not in operation["responses"], (method, path)
+            assert "HTTPValidationError" not in str(operation["responses"]), (method, path)
 
 
 def routes(client: TestClient) -> list[tuple[str, str]]:

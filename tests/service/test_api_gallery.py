@@ -177,3 +177,62 @@ def test_erasing_gives_receipts(client: TestClient, demo: Path) -> None:
     assert subject.json()["gallery_revision"] > face.json()["gallery_revision"]
     assert client.delete(f"{COLLECTION}/subjects/a").status_code == 404
     assert client.get(f"{COLLECTION}/subjects/a/faces/{first}").status_code == 404
+
+
+def test_merging_moves_the_faces_and_erases_the_subject(client: TestClient, demo: Path) -> None:
+    enrol(client, demo / "004_A.jpg", "a")
+    enrol(client, demo / "006_A.jpg", "a too")
+    merged = client.post(f"{COLLECTION}/subjects/a too/merge", json={"into": "a"})
+    document = merged.json()
+    assert (merged.status_code, document["subject_id"]) == (200, "a")
+    assert (document["faces"], document["faces_moved"]) == (2, 1)
+    assert document["gallery_revision"] == client.get("/readyz").json()["gallery_revision"]
+    assert client.get(f"{COLLECTION}/subjects/a too").json()["code"] == "subject_not_found"
+    answer = client.post("/v1/identify?collection=people", files={"image": (demo / "006_A.jpg").read_bytes()}).json()
+    assert answer["subjects"] == 1
+    candidate = answer["faces"][0]["candidates"][0]
+    assert candidate["subject_id"] == "a"
+    assert candidate["similarity"] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "into", "status", "code"),
+    [
+        ("a", "a", 409, "same_subject"),
+        ("a", "nobody", 404, "subject_not_found"),
+        ("nobody", "a", 404, "subject_not_found"),
+        ("a", "x/y", 400, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_merged(client: TestClient, source: str, into: str, status: int, code: str) -> None:
+    client.put(f"{COLLECTION}/subjects/a")
+    answer = client.post(f"{COLLECTION}/subjects/{source}/merge", json={"into": into})
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert client.get(f"{COLLECTION}/subjects/a").status_code == 200
+
+
+def test_subjects_are_found_by_a_part_of_id_or_name(client: TestClient) -> None:
+    for subject, name in (("s1", "Ada Lovelace"), ("s2", "Grace Hopper"), ("lovely", "100% Bob_"), ("s4", "bobX")):
+        client.put(f"{COLLECTION}/subjects/{subject}", json={"name": name})
+
+    def found(text: str) -> list[str]:
+        answer = client.get(f"{COLLECTION}/subjects", params={"search": text}).json()
+        return [subject["subject_id"] for subject in answer["subjects"]]
+
+    assert found("LOVE") == ["s1", "lovely"]
+    assert found("hopper") == ["s2"]
+    assert found("0% b") == ["lovely"]
+    assert found("b_") == ["lovely"]
+    assert found("nobody") == []
+    first = client.get(f"{COLLECTION}/subjects", params={"search": "o", "limit": 1}).json()
+    second = client.get(f"{COLLECTION}/subjects", params={"search": "o", "limit": 9, "cursor": first["next_cursor"]})
+    assert len(second.json()["subjects"]) == 3
+
+
+def test_crops_are_kept_only_if_the_operator_says_so(client: TestClient, demo: Path) -> None:
+    indexed = enrol(client, demo / "004_A.jpg", "a")["indexed"]
+    assert isinstance(indexed, list)
+    path = f"{COLLECTION}/subjects/a/faces/{indexed[0]['face_id']}"
+    assert client.get(path).json()["crop"] is False
+    answer = client.get(f"{path}/crop")
+    assert (answer.status_code, answer.json()["code"]) == (404, "crop_not_kept")

@@ -119,3 +119,92 @@ def test_the_model_tells_its_calibration(client: TestClient) -> None:
     assert "@" in model["model"]
     rates = [row["fmr"] for row in model["calibration"]["rows"]]
     assert rates == sorted(rates, reverse=True)
+
+
+NAMES = ("006_A.jpg", "017_0.jpg", "012_4.jpg")
+
+
+def test_several_photos_are_looked_at_in_one_request(client: TestClient, demo: Path) -> None:
+    photos = [(demo / name).read_bytes() for name in NAMES]
+    alone = [client.post("/v1/detect", files={"image": photo}).json() for photo in photos]
+    together = client.post("/v1/detect", files=[("image", photo) for photo in photos]).json()
+    assert together["photos"] == [{"width": one["width"], "height": one["height"]} for one in alone]
+    assert (together["width"], together["height"]) == (alone[0]["width"], alone[0]["height"])
+    expected = [{**face, "image": number} for number, one in enumerate(alone) for face in one["faces"]]
+    assert together["faces"] == expected
+    as_json = {"image": [base64.b64encode(photo).decode() for photo in photos]}
+    assert client.post("/v1/detect", json=as_json).json()["faces"] == expected
+    embedded = client.post("/v1/embed", json=as_json).json()
+    assert [face["image"] for face in embedded["faces"]] == [face["image"] for face in expected]
+    assert len(embedded["photos"]) == 3
+
+
+def test_a_bad_photo_among_several_is_named(client: TestClient, demo: Path) -> None:
+    files = [("image", (demo / NAMES[0]).read_bytes()), ("image", b"no photo")]
+    answer = client.post("/v1/detect", files=files)
+    assert (answer.status_code, answer.json()["field"]) == (415, "image[1]")
+    document = {"image": [base64.b64encode(data).decode() for _, data in files]}
+    assert client.post("/v1/embed", json=document).json()["field"] == "image[1]"
+
+
+@pytest.mark.parametrize("path", ["/v1/detect", "/v1/embed", "/v1/identify"])
+def test_the_number_of_photos_is_bounded(client: TestClient, path: str) -> None:
+    for request in ({"files": [("image", b"x")] * 5}, {"json": {"image": ["eA=="] * 5}}, {"json": {"image": []}}):
+        answer = client.post(path, **request)  # type: ignore[arg-type]
+        assert answer.status_code == 400
+        assert {"image", "files"} & set(answer.json()["detail"].replace(":", "").split())
+
+
+def test_a_face_can_be_searched_for_by_photo_id_or_embedding(client: TestClient, demo: Path) -> None:
+    photo = (demo / "006_A.jpg").read_bytes()
+    embedding = client.post("/v1/embed", files={"image": photo}).json()["faces"][0]["embedding"]
+    enrolled = client.post("/v1/collections/default/subjects/target/faces", files={"image": photo}).json()
+    try:
+        answers = [
+            client.post("/v1/identify", json=given).json()
+            for given in (
+                {"image": base64.b64encode(photo).decode()},
+                {"face_id": enrolled["indexed"][0]["face_id"]},
+                {"embedding": embedding},
+            )
+        ]
+    finally:
+        client.delete("/v1/collections/default/subjects/target")
+    for answer in answers:
+        face = answer["faces"][0]
+        assert (face["decision"], face["candidates"][0]["subject_id"]) == ("known", "target")
+        assert face["candidates"][0]["similarity"] == pytest.approx(1, abs=1e-4)
+    for answer in answers[1:]:
+        assert len(answer["faces"]) == 1
+        assert (answer["photos"], answer["width"], answer["height"]) == ([], None, None)
+        assert {answer["faces"][0][name] for name in ("image", "box", "quality", "detection_score")} == {None}
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "code"),
+    [
+        ({}, 400, "invalid_request"),
+        ({"face_id": "x", "embedding": [1.0]}, 400, "invalid_request"),
+        ({"image": "AAAA", "face_id": "x"}, 400, "invalid_request"),
+        ({"face_id": "x"}, 404, "face_not_found"),
+        ({"embedding": [1.0]}, 400, "invalid_embedding"),
+        ({"image": {"url": "https://example.org/a.jpg"}}, 403, "urls_disabled"),
+        ({"image": ["AAAA", {"url": "https://example.org/a.jpg"}]}, 403, "urls_disabled"),
+        ({"image": {"url": "https://example.org/a.jpg", "more": 1}}, 400, "invalid_request"),
+    ],
+)
+def test_what_cannot_be_searched_for(client: TestClient, given: dict[str, object], status: int, code: str) -> None:
+    answer = client.post("/v1/identify", json=given)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+
+def test_photos_by_address_are_refused_unless_enabled(client: TestClient) -> None:
+    by_address = {"url": "https://example.org/a.jpg"}
+    for path, document in (
+        ("/v1/detect", {"image": by_address}),
+        ("/v1/embed", {"image": [by_address]}),
+        ("/v1/verify", {"source": by_address, "target": {"image": by_address}}),
+        ("/v1/collections/default/subjects/x/faces", {"image": by_address}),
+    ):
+        answer = client.post(path, json=document)
+        assert (answer.status_code, answer.json()["code"]) == (403, "urls_disabled"), path

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from numpy.typing import NDArray
+from galleries import MODEL, SIZE, best, face, unit
 
 from service.gallery import tables
 from service.gallery.database import open_engine, writing
@@ -21,34 +21,20 @@ from service.gallery.errors import (
     GalleryDamaged,
     GalleryModelMismatch,
     GalleryUnusable,
+    ModelMismatch,
     SubjectNotFound,
 )
 from service.gallery.gallery import Gallery
-from service.gallery.records import Changes, NewFace
+from service.gallery.records import Changes
 from service.gallery.store import GalleryStore
 
-SIZE = 32
-MODEL = "test@0123456789ab"
-
-
-def unit(seed: int) -> NDArray[np.float32]:
-    vector = np.random.default_rng(seed).normal(size=SIZE)
-    return (vector / np.linalg.norm(vector)).astype(np.float32)
-
-
-def face(seed: int) -> NewFace:
-    return NewFace(unit(seed), 0.8, 0.95, (1.0, 2.0, 30.0, 40.0), f"{seed:064x}")
+Open = Callable[[str], sa.Engine]
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'gallery.db'}"
-
-
-@pytest.fixture
-def reopen(url: str) -> Callable[[], Gallery]:
+def reopen(database_url: str, open_database: Open) -> Callable[[], Gallery]:
     def reopened() -> Gallery:
-        return Gallery.open(GalleryStore(open_engine(url), MODEL, SIZE), SIZE)
+        return Gallery.open(GalleryStore(open_database(database_url), MODEL, SIZE), SIZE)
 
     return reopened
 
@@ -58,19 +44,14 @@ def gallery(reopen: Callable[[], Gallery]) -> Gallery:
     return reopen()
 
 
-def best(gallery: Gallery, seed: int, collection: str = "default") -> tuple[str, float]:
-    candidate = gallery.search(collection, unit(seed)[None], 1)[0][0]
-    return candidate.subject_id, candidate.similarity
-
-
 def test_a_collection_named_default_exists(gallery: Gallery) -> None:
     assert gallery.store.collection("default").id == "default"
     with pytest.raises(CollectionPermanent):
         gallery.erase_collection("default")
 
 
-def test_the_database_is_durable(url: str) -> None:
-    with open_engine(url).connect() as connection:
+def test_sqlite_is_durable_and_wipes_what_is_deleted(tmp_path: Path) -> None:
+    with open_engine(f"sqlite:///{tmp_path / 'gallery.db'}").connect() as connection:
         settings = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "secure_delete")
@@ -167,18 +148,27 @@ def test_pages_hold_every_subject_once(gallery: Gallery) -> None:
     assert seen == [f"s{number}" for number in range(7)]
 
 
-def test_embeddings_of_another_model_refuse_to_open(gallery: Gallery, url: str) -> None:
+def test_embeddings_of_another_model_refuse_to_open(gallery: Gallery) -> None:
     gallery.enrol("default", "ada", [face(1)])
     with pytest.raises(GalleryModelMismatch, match=r"1 faces of model test@.*other@1.*--recogniser"):
-        Gallery.open(GalleryStore(open_engine(url), "other@1", SIZE), SIZE)
+        Gallery.open(GalleryStore(gallery.store.engine, "other@1", SIZE), SIZE)
+
+
+def test_two_models_never_share_a_gallery(gallery: Gallery, reopen: Callable[[], Gallery]) -> None:
+    """Both may open it while it is empty."""
+    other = GalleryStore(gallery.store.engine, "other@1", SIZE)
+    face_id = gallery.enrol("default", "ada", [face(1)]).face_ids[0]
+    with pytest.raises(ModelMismatch, match=r"model test@.*recogniser is other@1"):
+        other.enrol("default", "bob", [face(2)], create_subject=True)
+    with pytest.raises(ModelMismatch):
+        other.embedding(face_id)
+    assert other.collection("default").subjects == 1
 
 
 @pytest.mark.parametrize("damage", [b"short", np.full(SIZE, np.nan, "<f4").tobytes()])
-def test_a_damaged_embedding_refuses_to_open(
-    gallery: Gallery, url: str, reopen: Callable[[], Gallery], damage: bytes
-) -> None:
+def test_a_damaged_embedding_refuses_to_open(gallery: Gallery, reopen: Callable[[], Gallery], damage: bytes) -> None:
     gallery.enrol("default", "ada", [face(1)])
-    with writing(open_engine(url)).begin() as connection:
+    with writing(gallery.store.engine).begin() as connection:
         connection.execute(sa.update(tables.faces).values(embedding=damage))
     with pytest.raises(GalleryDamaged):
         reopen()
@@ -196,10 +186,22 @@ def test_a_file_that_is_no_database_says_so(tmp_path: Path) -> None:
         open_engine(f"sqlite:///{tmp_path / 'x.db'}")
 
 
-def test_no_photo_and_no_name_outlives_an_erasure(gallery: Gallery, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_comes_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(GalleryUnusable, match=r"unable to open database file.*check that its folder exists"):
+        open_engine(f"sqlite:///{tmp_path / 'nowhere' / 'x.db'}")
+
+
+def test_a_newer_databases_schema_is_left_alone(database_url: str, open_database: Open) -> None:
+    with writing(open_database(database_url)).begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(GalleryUnusable, match="newer Facemargin"):
+        open_engine(database_url)
+
+
+def test_no_photo_and_no_name_outlives_an_erasure(gallery: Gallery) -> None:
     gallery.enrol("default", "erased-person", [face(1)])
     gallery.erase_subject("default", "erased-person")
-    with writing(open_engine(f"sqlite:///{tmp_path / 'gallery.db'}")).connect() as connection:
+    with gallery.store.engine.connect() as connection:
         rows = connection.execute(sa.select(tables.revisions)).all()
     assert "erased-person" not in str(rows)
 

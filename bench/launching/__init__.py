@@ -1,0 +1,1 @@
+"""Real servers for benchmarks and system tests, each a process of its own."""

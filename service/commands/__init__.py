@@ -1,0 +1,1 @@
+"""Sub-commands of `facemargin` that act on a gallery."""

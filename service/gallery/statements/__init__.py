@@ -1,0 +1,1 @@
+"""What the store does inside a transaction: a function a statement, each given the connection."""

@@ -1,0 +1,167 @@
+"""The service keeps to its OpenAPI document, whatever a client sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as budget
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+Document = dict[str, Any]
+PUBLIC = {"healthz", "readyz"}
+EXAMPLES = 8
+CORNERS = 40
+
+
+@pytest.fixture(scope="module")
+def document(client: TestClient) -> Document:
+    """The document as it is served."""
+    served: Document = client.get("/openapi.json").json()
+    return served
+
+
+@pytest.fixture(scope="module")
+def described(client: TestClient) -> schemathesis.BaseSchema:
+    """The document together with the running application."""
+
+    async def running(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            raise RuntimeError("the application runs already")
+        await client.app(scope, receive, send)
+
+    return schemathesis.openapi.from_asgi("/openapi.json", running)
+
+
+def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+UNFORESEEABLE = {
+    # What no schema can say of a request that is otherwise right.
+    "invalid_cursor",
+    "invalid_embedding",
+    "malformed_image",
+    "malformed_request",
+    "unsupported_format",
+    "no_face",
+    "urls_disabled",
+    "revision_mismatch",
+    "idempotency_key_reused",
+    "collection_permanent",
+    "collection_not_found",
+    "subject_not_found",
+    "face_not_found",
+    "crop_not_kept",
+    "same_subject",
+}
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_nothing_sent_breaks_the_contract(
+    described: schemathesis.BaseSchema, client: TestClient, mode: GenerationMode
+) -> None:
+    """No 5xx, every answer as described, what is invalid refused as a problem, what is valid accepted."""
+    found: dict[tuple[str, str], str] = {}
+    for result in described.get_all_operations():
+        operation = result.ok()
+
+        @budget(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @budget(phases=[Phase.generate], derandomize=True)
+        @given(operation.as_strategy(generation_mode=mode))
+        def send_drawn(case: schemathesis.Case) -> None:
+            found.update(faults(case, client))
+
+        with suppress(Unsatisfiable):  # a route without parameters has no invalid request
+            send_drawn()
+        generation = described.config.generation
+        corners = described.iter_coverage_cases(operation, generation_modes=[mode], generation_config=generation)
+        for case in islice(corners, CORNERS):
+            found.update(faults(case, client))
+    assert not found, "\n\n".join(f"{' '.join(what)}\n{how}" for what, how in found.items())
+
+
+def faults(case: schemathesis.Case, client: TestClient) -> dict[tuple[str, str], str]:
+    """Send a request and hold the answer against the document: what is wrong, and how to see it again."""
+    label = case.operation.label
+    headers = {"X-API-Key": client.headers["X-API-Key"]}
+    try:
+        # Whether a valid request may be refused is asked below, by code.
+        response = case.call_and_validate(headers=headers, excluded_checks=[positive_data_acceptance])
+    except FailureGroup as group:
+        return {(label, failure.title): f"{failure.message}\n{case.as_curl_command()}" for failure in group.exceptions}
+    if response.status_code < 400 or case.method == "HEAD":
+        return {}
+    if case.path.startswith("/api/v1/"):
+        return {}  # told as CompreFace does, which the document says and the check above has held it to
+    if response.headers["content-type"] != ["application/problem+json"]:
+        return {(label, "no problem document"): case.as_curl_command()}
+    problem = response.json()
+    valid = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
+    if valid and problem["code"] not in UNFORESEEABLE:
+        return {(label, f"a valid request is refused as {problem['code']}"): f"{problem}\n{case.as_curl_command()}"}
+    return {}
+
+
+def test_every_operation_is_described(document: Document) -> None:
+    seen = set()
+    for method, path, operation in operations(document):
+        where = f"{method} {path}"
+        assert operation["operationId"] not in seen, where
+        seen.add(operation["operationId"])
+        assert operation["summary"], where
+        assert operation["description"].strip(), where
+        assert operation["tags"], where
+        assert ("security" in operation) == (operation["operationId"] not in PUBLIC), where
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "path":
+                assert f"{{{parameter['name']}}}" in path, where
+    tags = {tag["name"] for tag in document["tags"]}
+    assert {tag for _, _, operation in operations(document) for tag in operation["tags"]} <= tags
+
+
+def test_every_problem_is_described(document: Document) -> None:
+    for method, path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status[0] in "45":
+                assert "application/problem+json" in response["content"], (method, path, status)
+        assert {"4XX", "5XX"} <= operation["responses"].keys()
+
+
+def contents(operation: Document) -> Iterator[tuple[str, Document]]:
+    for status, response in operation["responses"].items():
+        if status.startswith("2"):
+            for kind, content in response.get("content", {}).items():
+                yield kind, content
+    for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+        yield kind, content
+
+
+def test_every_json_has_an_example_that_fits_its_schema(document: Document) -> None:
+    for method, path, operation in operations(document):
+        for kind, content in contents(operation):
+            if kind != "application/json":
+                continue
+            named = content.get("examples", {"": {"value": content["example"]}} if "example" in content else {})
+            assert named, f"no example: {method} {path}"
+            validator = jsonschema_rs.Draft202012Validator({"components": document["components"], **content["schema"]})
+            for example in named.values():
+                validator.validate(example["value"])
+
+
+def test_the_document_is_valid_openapi(described: schemathesis.BaseSchema, document: Document) -> None:
+    assert document["openapi"].startswith("3.1.")
+    described.validate()
