@@ -24,14 +24,20 @@ def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def embed(crops: NDArray[np.uint8], forward: Forward, flip_average: bool) -> NDArray[np.float32]:
-    """Aligned crops (N, 112, 112, 3) uint8 RGB -> embeddings (N, D) float32 of unit length.
+    """Aligned crops (N, 112, 112, 3) uint8 RGB -> embeddings (N, D) float32 of unit length."""
+    return unit(embed_raw(crops, forward, flip_average))
 
-    With `flip_average` the raw embeddings of a crop and of its mirror image are added before scaling,
-    as the checkpoint asks: the two views share one embedding.
+
+def embed_raw(crops: NDArray[np.uint8], forward: Forward, flip_average: bool) -> NDArray[np.float32]:
+    """Aligned crops (N, 112, 112, 3) uint8 RGB -> embeddings (N, D) float32 as long as the network made them.
+
+    With `flip_average` those of a crop and of its mirror image are averaged, as the checkpoint asks: the two views
+    share one embedding. `models.quality` reads from the length, among others.
     """
     planes = normalise(crops)
     (raw,) = forward(planes)
     if flip_average:
         (mirrored,) = forward(np.ascontiguousarray(planes[:, :, :, ::-1]))
-        raw = raw + mirrored
-    return unit(raw)
+        raw = (raw + mirrored) * np.float32(0.5)
+    averaged: NDArray[np.float32] = raw
+    return averaged

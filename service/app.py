@@ -22,6 +22,7 @@ from service.api import (
     keys,
     subjects,
     system,
+    transfer,
     verify,
 )
 from service.api.bodies import BodyLimit
@@ -72,7 +73,7 @@ def create_app(
     )
     app.state.startup = startup
     telemetry.metrics.registry.register(
-        StateCollector(lambda: startup.services and read_state(startup.services), lambda: drain.draining)
+        StateCollector(lambda: read_state(startup.services) if startup.services else None, lambda: drain.draining)
     )
     app.state.telemetry = telemetry
     app.state.drain = drain
@@ -82,7 +83,7 @@ def create_app(
     install_early_answers(app)
     for router in (
         *(system, verify, identify, faces, collections, subjects, enrolment),
-        *(jobs, keys, audit, compreface),
+        *(transfer, jobs, keys, audit, compreface),
     ):
         app.include_router(router.router)
     install_openapi(app)

@@ -116,9 +116,13 @@ def verify(
             "similarity": best,
             "probability": matcher.probability(best),
             **policy(limit),
-            "source_face": detected(face).model_dump(),
+            "source_face": detected(0, face).model_dump(exclude={"image"}),
             "faces": [
-                {**detected(other).model_dump(), "similarity": cosine, "match": cosine >= limit.similarity}
+                {
+                    **detected(0, other).model_dump(exclude={"image"}),
+                    "similarity": cosine,
+                    "match": cosine >= limit.similarity,
+                }
                 for cosine, (other, _) in sorted(zip(cosines, others, strict=True), key=lambda pair: -pair[0])
             ],
             "model": analyser.model_id,
@@ -248,7 +252,7 @@ def _identified(
         if cosine >= limit.similarity
     ]
     decision = "known" if candidates else "unknown"
-    return {**detected(face).model_dump(), "decision": decision, "candidates": candidates}
+    return {**detected(0, face).model_dump(exclude={"image"}), "decision": decision, "candidates": candidates}
 
 
 def _threshold(choose: Callable[[], Threshold]) -> Threshold:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from service.gallery.errors import (
     CollectionNotFound,
@@ -42,6 +43,7 @@ _GALLERY_STATUS: Mapping[type[GalleryError], int] = {
 }
 ID_RULE = "an id has 1 to 128 characters of letters, digits, `._-` and space"
 _IDENTIFIERS = ("collection", "subject")
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -125,9 +127,11 @@ def install_handlers(app: FastAPI) -> None:
     """Make the application answer every foreseen exception with a problem document."""
 
     @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> ProblemResponse:
+    async def _http(request: Request, error: HTTPException) -> ProblemResponse:
         if isinstance(error, Problem):
             return problem_response(error)
+        if error.status_code == 405:
+            error.headers = {"Allow": ", ".join(_allowed(app, request))}
         code = _CODES.get(error.status_code, "malformed_request")
         return problem_response(Problem(error.status_code, code, str(error.detail), error.headers))
 
@@ -154,6 +158,15 @@ def install_handlers(app: FastAPI) -> None:
         logger.error("the database failed: %s", error.orig)
         detail = "the gallery's database does not answer; try again"
         return problem_response(Problem(503, "database_unavailable", detail, {"Retry-After": "5"}))
+
+
+def _allowed(app: FastAPI, request: Request) -> list[str]:
+    """The methods that a path takes: the router names those of the first route that fits the path alone."""
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.router.routes)
+    ]
 
 
 def invalid_request(errors: Iterable[Mapping[str, Any]]) -> Problem:

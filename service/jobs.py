@@ -241,5 +241,5 @@ def forget_jobs_of(connection: sa.Connection, collection_id: str, subject_id: st
             connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(report=report))
 
 
-def _job(row: Mapping[str, Any]) -> Job:
+def _job(row: sa.RowMapping) -> Job:
     return Job(**{**row, "state": JobState(row["state"])})

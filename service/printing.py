@@ -16,7 +16,7 @@ def document(path: Path, photo: AnalysedPhoto) -> dict[str, Any]:
     faces = []
     for face in photo.faces:
         embedding = {} if face.embedding is None else {"embedding": face.embedding.tolist()}
-        faces.append({**detected(face).model_dump(), **embedding})
+        faces.append({**detected(0, face).model_dump(exclude={"image"}), **embedding})
     frame = {"width": photo.width, "height": photo.height}
     return {"photo": str(path), **frame, "faces": faces, "timing_ms": photo.timing_ms}
 

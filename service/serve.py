@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import socket
@@ -19,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
 from service.app import create_app
+from service.data_folder import held
 from service.draining import Drain, DrainingServer
 from service.gallery.database import open_engine
 from service.gallery.errors import GalleryUnusable
@@ -91,7 +91,7 @@ def serve(**options: Any) -> None:
 
 
 def _run(settings: Settings) -> None:
-    with _data_dir(settings.data_dir), _listening(settings.host, settings.port) as listener:
+    with held(settings.data_dir), _listening(settings.host, settings.port) as listener:
         check_exposure(settings.auth, listener.getsockname()[0])
         telemetry = Telemetry(open_tracing(settings.otlp_endpoint))
         engine = open_engine(settings.gallery_url)
@@ -128,24 +128,6 @@ def _serve(settings: Settings, engine: sa.Engine, telemetry: Telemetry, listener
     server.run(sockets=[listener])
     startup: Startup = app.state.startup
     return startup.failure
-
-
-@contextmanager
-def _data_dir(path: Path) -> Iterator[None]:
-    """Make the data folder, and hold it for this process alone: the index follows only its own writes."""
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (path / ".lock").open("w")
-    except OSError as error:
-        raise _Unusable(
-            f"the data folder {path} cannot be used: {error.strerror}; choose another --data-dir"
-        ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _Unusable(f"another facemargin already serves the data folder {path}") from error
-        yield
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from fastapi.responses import StreamingResponse
 
 from service.api.calls import Reader
 from service.api.dependencies import MayAdministerAll
-from service.schemas.security import AuditEntry, AuditList, AuditParameters, AuditVerdict
-from service.security.audit import Entry, Event, Filters
+from service.schemas.security import AuditEntry, AuditHead, AuditList, AuditNoted, AuditParameters, AuditVerdict
+from service.security.audit import Entry, Event, Filters, Head
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[MayAdministerAll])
 _NDJSON = "application/x-ndjson"
@@ -37,14 +37,16 @@ def export_audit(caller: Reader) -> StreamingResponse:
 
 
 @router.get("/verify")
-def verify_audit(caller: Reader) -> AuditVerdict:
-    """Follow the chain of digests: whether an entry was changed, removed or put in."""
-    broken = caller.audit.verify()
+def verify_audit(caller: Reader, query: Annotated[AuditNoted, Query()]) -> AuditVerdict:
+    """Follow the chain of digests: whether an entry was changed, removed or put in, also since a `head` was noted."""
+    noted = None if query.number is None or query.digest is None else Head(query.number, query.digest)
+    head, broken = caller.audit.head(), caller.audit.verify(noted)
     return AuditVerdict(
         intact=broken is None,
         entries=caller.audit.count(),
         broken_at=broken and broken.number,
         reason=None if broken is None else str(broken),
+        head=head and AuditHead(number=head.number, digest=head.digest),
     )
 
 

@@ -15,7 +15,7 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 from python_multipart.multipart import parse_options_header
 
-from service.api.dependencies import authenticated, loaded
+from service.api.dependencies import authenticated, check_collection, loaded
 from service.api.early import Answered
 from service.api.etags import etag_of, lists
 from service.errors import Problem
@@ -92,6 +92,14 @@ class Call:
                 remember(connection, self.tokened, remembered, collection_key, subject_key)
 
         return ride
+
+    async def check_collection(self, collection_id: str) -> None:
+        """Whether the key is for a collection that is named elsewhere than in the path. Raises Problem (403)."""
+        try:
+            check_collection(self.key, collection_id)
+        except Problem as problem:
+            await self.record(Event("denied", details={"code": problem.code}), problem.status_code)
+            raise
 
     async def record(self, event: Event, outcome: int = 200) -> None:
         """Put a call that changes nothing in the audit log; on return it is durable."""

@@ -60,6 +60,42 @@ _RECEIPT = {
     "gallery_revision": 118,
     "erased_at": _AT,
 }
+_JOB = {
+    "job_id": "0d4f7b5e-2f0e-4d0b-9f0f-6a1c1f6a2b3c",
+    "kind": "import_photos",
+    "state": "running",
+    "collection": "staff",
+    "total": 300,
+    "done": 120,
+    "rejected": 2,
+    "report": {},
+    "created_at": _AT,
+    "updated_at": _AT,
+}
+_KEY = {
+    "id": "b3a9c7f2-6a55-4a0e-8f0b-1a2b3c4d5e6f",
+    "name": "door camera",
+    "role": "read",
+    "prefix": "fm_0123",
+    "collections": ["staff"],
+    "expires_at": "2031-01-01T00:00:00Z",
+    "created_at": _AT,
+    "last_used_at": _AT,
+}
+_ENTRY = {
+    "number": 812,
+    "at": _AT,
+    "key_id": "b3a9c7f2-6a55-4a0e-8f0b-1a2b3c4d5e6f",
+    "actor": "door camera",
+    "action": "subject.erase",
+    "outcome": 200,
+    "collection_key": 2,
+    "collection_id": "staff",
+    "subject_key": 41,
+    "subject_id": None,
+    "request_id": "4f2d8a1b9c3e",
+    "details": {"faces": 2, "revision": 118},
+}
 _POLICY = {"far": 0.0001, "source": "calibration", "extrapolated": False}
 
 
@@ -95,6 +131,24 @@ EXAMPLES: Mapping[str, Example] = {
                 "data": "held-out identities",
             },
             "metrics": {"lfw": {"accuracy_mean": 0.993}},
+        }
+    ),
+    "status": Example(
+        {
+            "version": "1.0.0",
+            "model": _MODEL,
+            "detector": "facemargin-det@7c1d9e0f2a3b",
+            "uptime_s": 86400.5,
+            "draining": False,
+            "restart_needed": False,
+            "gallery_revision": 117,
+            "index_revision": 117,
+            "collections": 2,
+            "subjects": 41,
+            "faces": 120,
+            "index": [{"collection": "staff", "faces": 120, "subjects": 41, "kind": "flat", "snapshot_revision": 98}],
+            "latency_ms": {"detect": {"p50": 9.8, "p95": 14.2}},
+            "queue": {"photos": 0, "faces": 0},
         }
     ),
     "verify": Example(
@@ -197,6 +251,38 @@ EXAMPLES: Mapping[str, Example] = {
     "get_face": Example(_FACE),
     "delete_face": Example(
         {**_RECEIPT, "subject_id": "ada.lovelace", "face_id": _FACE_ID, "subjects_erased": 0, "faces_erased": 1}
+    ),
+    "import_into": Example(
+        {
+            "model": _MODEL,
+            "imported": 1198,
+            "skipped": 1,
+            "rejected": 1,
+            "subjects_created": 400,
+            "complete": True,
+            "gallery_revision": 1717,
+            "errors": [{"line": 17, "reason": "the embedding is not of unit length"}],
+            "errors_left_out": 0,
+        }
+    ),
+    "list_jobs": Example({"jobs": [_JOB]}),
+    "get_job": Example(_JOB),
+    "list_keys": Example({"keys": [_KEY]}),
+    "get_own_key": Example(_KEY),
+    "create_key": Example(
+        {**_KEY, "last_used_at": None, "secret": "fm_0123456789abcdefghijklmnopqrstuvwxyzABCDEF"},
+        {"name": "door camera", "role": "read", "collections": ["staff"], "expires_at": "2031-01-01T00:00:00Z"},
+    ),
+    "revoke_key": Example({**_KEY, "created_at": None, "last_used_at": None}),
+    "list_audit": Example({"entries": [_ENTRY], "next_cursor": "YXVkaXQ6ODE"}),
+    "verify_audit": Example(
+        {
+            "intact": True,
+            "entries": 812,
+            "broken_at": None,
+            "reason": None,
+            "head": {"number": 812, "digest": "9f64a747e1b97f131fabb6b447296c9b6f0201e79fb3c5356e6c77e89b6a806a"},
+        }
     ),
 }
 """By operation id. Routers may also give theirs where they declare the route."""

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
 
 from service.api.calls import Reader
-from service.api.dependencies import Loaded, MayRead, check_collection, faces_limit
+from service.api.dependencies import Loaded, MayRead, faces_limit
 from service.api.photos import combined, detected, look_at_all, policy_of, sizes
 from service.api.sources import all_photos, enrolled_embedding, read_embedding
 from service.api.uploads import Upload, form_or_json, merged, read_upload
@@ -47,7 +47,7 @@ async def identify(
     """Search a collection for every face of the photos, for an enrolled face, or for an embedding."""
     upload = await read_upload(request, IdentifyBody, {"image": services.settings.max_images})
     parameters = merged(query, upload.document)
-    check_collection(caller.key, parameters.collection)
+    await caller.check_collection(parameters.collection)
     collection = await run_in_threadpool(services.gallery.store.collection, parameters.collection)
     subjects = await run_in_threadpool(services.gallery.searchable_subjects, parameters.collection)
     threshold = services.matcher.identification(subjects, parameters.far, parameters.threshold)

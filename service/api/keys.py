@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Path, Request
 
-from service.api.calls import Caller
+from service.api.calls import Caller, Reader
 from service.api.dependencies import MayAdministerAll, authenticated
 from service.errors import Problem
 from service.schemas.security import IssuedKeyAnswer, KeyAnswer, KeyBody, KeyList
-from service.security.keys import ApiKey, IssuedKey, KeyNotFound, KeyRecord, KeyStore, LastAdminKey
+from service.security.audit import Event, append
+from service.security.keys import ApiKey, IssuedKey, KeyNotFound, KeyRecord, KeyStore, LastAdminKey, extent
 from service.security.roles import Role
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -42,12 +44,16 @@ def list_keys(keys: Keys) -> KeyList:
 
 
 @router.post("", status_code=201, dependencies=[MayAdministerAll])
-def create_key(keys: Keys, caller: Caller, body: KeyBody) -> IssuedKeyAnswer:
+def create_key(keys: Keys, caller: Reader, body: KeyBody) -> IssuedKeyAnswer:
     """Make a key. Its secret is in this answer and never again."""
+    # Not by a Caller: what is kept to answer a repeated request alike would hold the secret.
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise Problem(400, "invalid_request", "expires_at: lies in the past")
-    then = caller.rider("key.create", _issued, 201)
-    return _issued(keys.create(body.name, Role(body.role), body.collections, body.expires_at, then=then))
+
+    def audited(connection: sa.Connection, issued: IssuedKey) -> None:
+        append(connection, caller.actor, Event("key.create", details=extent(issued.key)), 201)
+
+    return _issued(keys.create(body.name, Role(body.role), body.collections, body.expires_at, then=audited))
 
 
 @router.delete("/{key}", dependencies=[MayAdministerAll])
@@ -56,7 +62,7 @@ def revoke_key(key: KeyPath, keys: Keys, caller: Caller) -> KeyAnswer:
     if key == caller.key.id:
         raise Problem(409, "own_key", "a key cannot revoke itself; use another admin key")
     try:
-        return _revoked(keys.revoke(key, then=caller.rider("key.revoke", _revoked)))
+        return _revoked(keys.revoke(key, then=caller.rider("key.revoke", _revoked, details=extent)))
     except KeyNotFound as error:
         raise Problem(404, "key_not_found", str(error)) from error
     except LastAdminKey as error:

@@ -16,16 +16,20 @@ Operation = dict[str, Any]
 TAGS = [
     {"name": "recognition", "description": "Faces found, embedded, compared and searched for."},
     {"name": "gallery", "description": "Collections, subjects and their faces."},
+    {"name": "bulk", "description": "Many faces at once, in and out of a collection."},
+    {"name": "jobs", "description": "Bulk work that outlasts its request."},
+    {"name": "keys", "description": "API keys: made, listed, revoked."},
+    {"name": "audit", "description": "Who did what, when, to whom."},
     {"name": "system", "description": "The service itself."},
     compreface.TAG,
 ]
 _PATH_CODES = {"collection": "collection_not_found", "subject": "subject_not_found", "face": "face_not_found"}
 _PHOTO_CODES = {
-    400: ("malformed_request", "malformed_image"),
+    400: ("malformed_request", "malformed_image", "url_refused"),
     403: ("urls_disabled",),
     413: ("too_many_bytes", "too_many_pixels"),
     415: ("unsupported_media_type", "unsupported_format"),
-    503: ("overloaded",),
+    422: ("url_failed",),
 }
 
 
@@ -77,39 +81,42 @@ def _drop_nulls(operation: Operation) -> None:
 def _add_problems(path: str, operation: Operation) -> None:
     """Name the codes of each status that the route's parts can answer; 4XX and 5XX stay for the rest."""
     codes: dict[int, list[str]] = {}
+    for status, name in _codes(path, operation):
+        codes.setdefault(status, []).append(name)
+    for status, listed in codes.items():
+        names = ", ".join(f"`{name}`" for name in dict.fromkeys(listed))
+        operation["responses"].setdefault(str(status), {**PROBLEM_ANSWER, "description": f"A problem: {names}."})
 
-    def may_answer(status: int, *names: str) -> None:
-        codes.setdefault(status, []).extend(names)
 
+def _codes(path: str, operation: Operation) -> Iterator[tuple[int, str]]:
+    """Statuses and codes, by what the route takes."""
     parameters = {parameter["name"] for parameter in operation.get("parameters", [])}
     body = operation.get("requestBody", {}).get("content", {})
     if parameters or body:
-        may_answer(400, "invalid_request")
+        yield 400, "invalid_request"
     if body:
-        may_answer(413, "request_too_large")
-        may_answer(503, "overloaded")
+        yield 413, "request_too_large"
+        yield 503, "overloaded"
     if operation.get("security"):
-        may_answer(401, "unauthenticated")
-        may_answer(403, "forbidden")
-        may_answer(429, "rate_limited")
+        yield 401, "unauthenticated"
+        yield 403, "forbidden"
+        yield 429, "rate_limited"
     for name, code in _PATH_CODES.items():
         if f"{{{name}}}" in path:
-            may_answer(404, code)
+            yield 404, code
     if "{collection}" in path:
-        may_answer(400, "invalid_id")
-        may_answer(403, "forbidden_collection")
+        yield 400, "invalid_id"
+        yield 403, "forbidden_collection"
     if "cursor" in parameters:
-        may_answer(400, "invalid_cursor")
+        yield 400, "invalid_cursor"
     if "Idempotency-Key" in parameters:
-        may_answer(422, "idempotency_key_reused")
+        yield 422, "idempotency_key_reused"
     if "If-Match" in parameters:
-        may_answer(412, "revision_mismatch")
+        yield 412, "revision_mismatch"
     if "multipart/form-data" in body:
         for status, names in _PHOTO_CODES.items():
-            may_answer(status, *names)
-    for status, names in codes.items():
-        listed = ", ".join(f"`{name}`" for name in dict.fromkeys(names))
-        operation["responses"].setdefault(str(status), {**PROBLEM_ANSWER, "description": f"A problem: {listed}."})
+            for name in names:
+                yield status, name
 
 
 def _add_headers(operation: Operation) -> None:
@@ -133,7 +140,7 @@ def _add_example(operation: Operation) -> None:
     if example is None:
         return
     for response in _successes(operation):
-        response["content"]["application/json"]["example"] = example.answer
+        response["content"]["application/json"].setdefault("example", example.answer)
     if example.request is not None:
         operation["requestBody"]["content"]["application/json"]["example"] = example.request
 

@@ -13,18 +13,22 @@ from service.api.uploads import decode_base64
 from service.errors import Problem
 from service.gallery.errors import FaceNotFound
 from service.gallery.matcher import unit_embedding
+from service.recognition.errors import ImageError
 from service.schemas.parts import ImageUrl, Photo
 from service.security.keys import ApiKey
 from service.startup import Services
 
 
 async def photo_bytes(services: Services, field: str, given: Photo) -> bytes:
-    """The bytes of a photo in a JSON document. Raises Problem (400, 403)."""
+    """The bytes of a photo in a JSON document. Raises Problem (400, 403, 413, 422) that names the field."""
     if not isinstance(given, ImageUrl):
         return decode_base64(field, given)
     if services.fetcher is None:
         raise Problem(403, "urls_disabled", f"{field}: this server takes no photos by address; send the photo itself")
-    return await services.fetcher.fetch(given.url)
+    try:
+        return await services.fetcher.fetch(given.url)
+    except ImageError as error:
+        raise Problem(error.status, error.code, f"{field}: {error}", field=field) from error
 
 
 async def all_photos(services: Services, given: Photo | list[Photo]) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Query, Request, Response
@@ -31,6 +31,11 @@ from service.transfer.work import photo_work
 
 router = APIRouter(prefix="/v1/collections/{collection}", tags=["bulk"])
 _ZIP = "application/zip"
+_ACCEPTED: dict[str, Any] = {
+    "model": JobAccepted,
+    "description": "An archive was taken; a job enrols its photos.",
+    "content": {"application/json": {"example": {"job_id": "0d4f7b5e-2f0e-4d0b-9f0f-6a1c1f6a2b3c"}}},
+}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -38,7 +43,7 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
     "/import",
     dependencies=[MayEnrol],
     response_model=ImportAnswer,
-    responses={202: {"model": JobAccepted, "description": "An archive was taken; a job enrols its photos."}},
+    responses={202: _ACCEPTED},
     openapi_extra={"requestBody": {"required": True, "content": {MEDIA_TYPE: _BINARY, _ZIP: _BINARY}}},
 )
 async def import_into(

@@ -66,7 +66,8 @@ def decode_base64(field: str, text: str) -> bytes:
 def form_or_json(document: type[BaseModel], fields: Mapping[str, int]) -> dict[str, Any]:
     """The OpenAPI request body of a route that reads with `read_upload`."""
     photo = {"type": "string", "format": "binary"}
-    properties = {name: photo if most == 1 else {"type": "array", "items": photo} for name, most in fields.items()}
+    several = {"type": "array", "items": photo, "minItems": 1}
+    properties = {name: photo if most == 1 else several for name, most in fields.items()}
     form = {"type": "object", "properties": properties, "required": list(fields)}
     return {
         "requestBody": {

@@ -1,4 +1,4 @@
-"""`facemargin export`: a collection into a portable file."""
+"""`facemargin service export`: a collection into a portable file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from service.transfer.remote import fetch_faces, remote_client
 @click.command(
     epilog="""\b
 Examples:
-  facemargin export staff.ndjson --collection staff --url http://127.0.0.1:8000 --api-key KEY
-  facemargin export - --data-dir ./data | gzip > faces.ndjson.gz
+  facemargin service export staff.ndjson --collection staff --url http://127.0.0.1:8000 --api-key KEY
+  facemargin service export - --data-dir ./data | gzip > faces.ndjson.gz
 """
 )
 @click.argument("output", type=PATH)

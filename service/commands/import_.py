@@ -17,8 +17,9 @@ import sqlalchemy as sa
 from tqdm import tqdm
 
 from service.commands.options import PATH, UserError, gallery_options, settings_of, told_in_one_line
+from service.gallery.bulk import BulkInserted
 from service.gallery.enrolment import FacePolicy
-from service.gallery.records import numbers_of
+from service.gallery.records import Enrolled, Then
 from service.security.audit import Actor, Event, append
 from service.settings import Settings
 from service.startup import Services
@@ -183,12 +184,13 @@ def _watched(chunks: Iterable[bytes], bar: Any) -> Iterator[bytes]:
         bar.update(len(chunk))
 
 
-def _audited(action: str) -> Callable[[sa.Connection, Any], None]:
+def _audited(action: str) -> Then[BulkInserted | Enrolled]:
     """Direct imports stand in the audit log too."""
     actor = Actor(None, "facemargin import", uuid.uuid4().hex)
 
-    def ride(connection: sa.Connection, result: Any) -> None:
-        append(connection, actor, Event(action, *numbers_of(result), {"faces": len(result.keys)}), 200)
+    def ride(connection: sa.Connection, result: BulkInserted | Enrolled) -> None:
+        subject_key = result.subject_key if isinstance(result, Enrolled) else None
+        append(connection, actor, Event(action, result.collection_key, subject_key, {"faces": len(result.keys)}), 200)
 
     return ride
 

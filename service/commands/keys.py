@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from service.commands.options import PATH, UserError, settings_of, told_in_one_line
 from service.gallery.database import open_engine
 from service.security.audit import Actor, Event, append
-from service.security.keys import ApiKey, IssuedKey, KeyNotFound, KeyStore, LastAdminKey
+from service.security.keys import ApiKey, IssuedKey, KeyNotFound, KeyStore, LastAdminKey, extent
 from service.security.roles import Role
 
 _ACTOR = Actor(None, "command line", "")
@@ -46,8 +46,8 @@ def create(name: str, role: str, collections: tuple[str, ...], expires: datetime
     if ends is not None and ends <= datetime.now(UTC):
         raise UserError("--expires: lies in the past")
 
-    def audited(connection: sa.Connection, _: IssuedKey) -> None:
-        append(connection, _ACTOR, Event("key.create"), 201)
+    def audited(connection: sa.Connection, issued: IssuedKey) -> None:
+        append(connection, _ACTOR, Event("key.create", details=extent(issued.key)), 201)
 
     with _opened(where) as store:
         issued = store.create(name, Role(role), list(collections) or None, ends, then=audited)
@@ -73,8 +73,8 @@ def list_keys(**where: Any) -> None:
 def revoke(key_id: str, **where: Any) -> None:
     """Revoke a key by its id: its next use is refused."""
 
-    def audited(connection: sa.Connection, _: ApiKey) -> None:
-        append(connection, _ACTOR, Event("key.revoke"), 200)
+    def audited(connection: sa.Connection, revoked: ApiKey) -> None:
+        append(connection, _ACTOR, Event("key.revoke", details=extent(revoked)), 200)
 
     try:
         with _opened(where) as store:

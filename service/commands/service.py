@@ -13,6 +13,7 @@ import click
 from tqdm import tqdm
 
 from models.embedding import embed
+from service.commands.export import export
 from service.commands.options import PATH, UserError, gallery_options, settings_of, told_in_one_line
 from service.maintenance.backup import TargetExists, back_up
 from service.maintenance.fsck import examine
@@ -31,7 +32,10 @@ from service.transfer.direct import open_store, recogniser_of
 
 @click.group()
 def service() -> None:
-    """Look after a gallery: check, back up, restore, seal anew, embed anew."""
+    """Look after a gallery: check, export, back up, restore, seal anew, embed anew."""
+
+
+service.add_command(export)
 
 
 @service.command(epilog="Example: facemargin service fsck --data-dir ./data --json")

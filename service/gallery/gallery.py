@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from service.gallery.bulk import BulkFace, BulkInserted
 from service.gallery.errors import GalleryUnusable
-from service.gallery.index import FlatIndex
 from service.gallery.records import Enrolled, Erased, Merged, NewFace, Then
 from service.gallery.replica import Lag, Replica
 from service.gallery.snapshots import SnapshotFolder
 from service.gallery.store import GalleryStore
 from service.gallery.subjects import SubjectIndex
+from service.gallery.tiered import TieredIndex
 from service.recognition.timeline import Unwatched, Watcher, watched
 
 logger = logging.getLogger(__name__)
@@ -61,15 +61,15 @@ class Gallery:
         Raises GalleryModelMismatch, GalleryDamaged, SealError; GalleryUnusable if the folder cannot be used.
         """
 
-        def new_index() -> FlatIndex:
-            return FlatIndex(embedding_size)
+        def new_index() -> TieredIndex:
+            return TieredIndex(embedding_size)
 
         store.check_model()
         if stale := store.check_keys():
             logger.warning("%d faces are not sealed with the newest key; run `facemargin service rotate-key`", stale)
         sealer = store.seal.sealer
         try:
-            folder = None if snapshots is None else SnapshotFolder(snapshots, store.model_id, sealer, new_index)
+            folder = None if snapshots is None else SnapshotFolder(snapshots, store.model_id, sealer).open()
             replica = Replica(store, new_index, folder)
             replica.catch_up()
         except OSError as error:

@@ -1,4 +1,7 @@
-"""The vector index: finds the stored embeddings nearest to a query. A cache; the store is the truth."""
+"""The vector index: finds the stored embeddings nearest to a query. A cache; the store is the truth.
+
+FlatIndex is the plain, exact one that others are measured against; what serves is TieredIndex (tiered.py).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ from numpy.typing import NDArray
 
 from service.gallery.errors import InvalidEmbedding
 from service.gallery.locks import ReadWriteLock
+from service.gallery.vector_state import VectorState
 
 
 class VectorIndex(Protocol):
-    """Unit vectors under integer keys. Safe to use from many threads. kind: what it is, in a word."""
+    """Unit vectors under integer keys. Safe to use from many threads."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What it is, in a word."""
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -26,11 +32,11 @@ class VectorIndex(Protocol):
     def remove(self, keys: NDArray[np.int64]) -> int:
         """Drop these keys, present or not; returns how many were present."""
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Every key (N,), and its vector (N, D) as it was added."""
-
     def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The nearest `count` (fewer if fewer are held) for (Q, D) queries: cosines descending, and keys."""
+
+    def state(self) -> VectorState:
+        """What it holds now, to be written to a snapshot. Quick."""
 
 
 class FlatIndex:
@@ -49,7 +55,7 @@ class FlatIndex:
 
     def add(self, keys: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
         """Add (N, D) unit vectors. Raises InvalidEmbedding for anything that is not one."""
-        vectors = self._checked(vectors)
+        vectors = unit_vectors(vectors, self._dimension)
         if len(keys) != len(vectors):
             raise ValueError(f"{len(keys)} keys for {len(vectors)} vectors")
         with self._lock.writing():
@@ -60,16 +66,9 @@ class FlatIndex:
         with self._lock.writing():
             return int(self._index.remove_ids(faiss.IDSelectorBatch(np.ascontiguousarray(keys, np.int64))))
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Every key (N,), and its vector (N, D)."""
-        with self._lock.reading():
-            keys = faiss.vector_to_array(self._index.id_map)
-            held = faiss.downcast_index(self._index.index)
-            return keys, held.reconstruct_n(0, len(keys))
-
     def search(self, queries: NDArray[np.float32], count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """(Q, K) cosines in [-1, 1], best first, and their keys; K = min(count, len(self))."""
-        queries = self._checked(queries)
+        queries = unit_vectors(queries, self._dimension)
         with self._lock.reading():
             # FAISS fills what it cannot find with key -1, so never ask for more than there is.
             count = min(count, len(self))
@@ -78,11 +77,21 @@ class FlatIndex:
             similarities, keys = self._index.search(queries, count)
         return np.clip(similarities, -1.0, 1.0), keys
 
-    def _checked(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Refuse what FAISS would swallow: it answers a NaN with key -1 and no error."""
-        vectors = np.ascontiguousarray(vectors, np.float32)
-        if vectors.ndim != 2 or vectors.shape[1] != self._dimension:
-            raise InvalidEmbedding(f"expected vectors of {self._dimension} numbers, got shape {vectors.shape}")
-        if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) < 1e-3):
-            raise InvalidEmbedding("an embedding is not of unit length")
-        return vectors
+    def state(self) -> VectorState:
+        """Copies of all."""
+        with self._lock.reading():
+            vectors = faiss.downcast_index(self._index.index).reconstruct_n(0, len(self))
+            return VectorState(faiss.vector_to_array(self._index.id_map), vectors, None)
+
+
+def unit_vectors(vectors: NDArray[np.float32], dimension: int) -> NDArray[np.float32]:
+    """Contiguous float32 (N, dimension); refuses what FAISS would swallow: it answers a NaN with key -1 and no error.
+
+    Raises InvalidEmbedding.
+    """
+    vectors = np.ascontiguousarray(vectors, np.float32)
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise InvalidEmbedding(f"expected vectors of {dimension} numbers, got shape {vectors.shape}")
+    if not np.all(np.abs(np.linalg.norm(vectors, axis=1) - 1.0) < 1e-3):
+        raise InvalidEmbedding("an embedding is not of unit length")
+    return vectors

@@ -144,7 +144,7 @@ def _check_digest(file: IO[bytes]) -> None:
 
 
 def _context(stamp: bytes, block: int) -> bytes:
-    return b"snapshot block %d of " % block + stamp
+    return f"block {block} of the snapshot {hashlib.sha256(stamp).hexdigest()}".encode()
 
 
 def _length(data: bytes) -> bytes:

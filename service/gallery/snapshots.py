@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from service.gallery.snapshot_file import SnapshotReader, SnapshotUnusable, SnapshotWriter
 from service.gallery.subjects import SubjectIndex, SubjectState
 from service.gallery.tiered import TieredIndex
-from service.gallery.tiered_state import read_vectors
+from service.gallery.vector_state import read_parts
 from service.security.sealing import Sealer, SealError
 
 logger = logging.getLogger(__name__)
@@ -48,6 +47,8 @@ class SnapshotFolder:
         self._path = path
         self._model_id = model_id
         self._sealer = sealer
+        # What has a name now is wiped by whoever takes it away, and by nobody else.
+        self._naming = threading.Lock()
 
     def open(self) -> SnapshotFolder:
         """Make the folder, and wipe what a killed process has left unfinished; returns itself. Raises OSError."""
@@ -87,9 +88,7 @@ class SnapshotFolder:
                 writer.finish()
                 written.flush()
                 os.fsync(written.fileno())
-            with _wiped_when_done(file):
-                fresh.replace(file)
-                self._sync()
+            self._put_in_place(fresh, file)
         except BaseException:
             if fresh.exists():
                 _wipe(fresh)
@@ -118,21 +117,33 @@ class SnapshotFolder:
 
     def drop(self, collection_key: int) -> None:
         """Overwrite and unlink the one there is, if any. Raises OSError."""
-        file = self._file(collection_key)
-        if file.exists():
-            _wipe(file)
+        with self._naming:
+            file = self._file(collection_key)
+            if file.exists():
+                _wipe(file)
+                self._sync()
+
+    def _put_in_place(self, fresh: Path, file: Path) -> None:
+        """Give the fresh one its name, then overwrite the one that had it."""
+        with self._naming:
+            before = file.open("r+b") if file.exists() else None
+            fresh.replace(file)
             self._sync()
+        if before is not None:
+            with before:
+                _overwrite(before)
 
     def _read(self, reader: SnapshotReader, collection_key: int) -> Snapshot:
         stamp = reader.stamp
         for name, expected in (("format", FORMAT), ("model", self._model_id), ("collection", collection_key)):
             if stamp.get(name) != expected:
                 raise SnapshotUnusable(f"it is of {name} {stamp.get(name)}, not {expected}")
-        vectors, keys = read_vectors(reader, stamp["vectors"])
+        parts = read_parts(reader, stamp["vectors"])
+        keys = parts.keys()
         count = len(keys)
         faces, subjects = reader.read(np.int64, count), reader.read(np.int64, count)
         _check_owners(faces, keys)
-        index = SubjectIndex.restored(TieredIndex.restored(vectors), faces, subjects)
+        index = SubjectIndex.restored(TieredIndex.restored(parts), faces, subjects)
         return Snapshot(int(stamp["revision"]), datetime.fromisoformat(stamp["moment"]), index)
 
     def _file(self, collection_key: int) -> Path:
@@ -157,17 +168,6 @@ def _wipe(file: Path) -> None:
     with file.open("r+b") as opened:
         _overwrite(opened)
     file.unlink(missing_ok=True)
-
-
-@contextmanager
-def _wiped_when_done(file: Path) -> Iterator[None]:
-    """What lies there now is overwritten at the end, when another has its name."""
-    if not file.exists():
-        yield
-        return
-    with file.open("r+b") as before:
-        yield
-        _overwrite(before)
 
 
 def _overwrite(file: IO[bytes]) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from service.gallery.index import VectorIndex
 from service.gallery.records import Total
+from service.gallery.vector_state import VectorState
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,15 @@ class Hit:
     similarity: float
 
 
+@dataclass(frozen=True)
+class SubjectState:
+    """What a subject index holds: face keys int64 (N,), the subject of each, and the vectors."""
+
+    faces: NDArray[np.int64]
+    subjects: NDArray[np.int64]
+    vectors: VectorState
+
+
 class SubjectIndex:
     """One collection's faces, and whose each is. Searched by many threads, changed by one at a time."""
 
@@ -28,6 +38,14 @@ class SubjectIndex:
         self._vectors = vectors
         self._subject_of: dict[int, int] = {}
         self._faces_of: Counter[int] = Counter()
+
+    @classmethod
+    def restored(cls, vectors: VectorIndex, faces: NDArray[np.int64], subjects: NDArray[np.int64]) -> SubjectIndex:
+        """Over vectors that are there already: face keys (N,), and the subject of each."""
+        index = cls(vectors)
+        index._subject_of = dict(zip(faces.tolist(), subjects.tolist(), strict=True))
+        index._faces_of = Counter(index._subject_of.values())
+        return index
 
     @property
     def faces(self) -> int:
@@ -48,10 +66,11 @@ class SubjectIndex:
         """What it holds, in two numbers."""
         return Total(len(self._vectors), sum(self._subject_of))
 
-    def contents(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Every face (N,), its subject (N,) and its vector (N, D)."""
-        faces, vectors = self._vectors.contents()
-        return faces, np.array([self._subject_of[face] for face in faces.tolist()], np.int64), vectors
+    def state(self) -> SubjectState:
+        """What it holds, to be saved. Nothing may change it meanwhile."""
+        faces = np.fromiter(self._subject_of.keys(), np.int64, len(self._subject_of))
+        subjects = np.fromiter(self._subject_of.values(), np.int64, len(self._subject_of))
+        return SubjectState(faces, subjects, self._vectors.state())
 
     def add(self, faces: NDArray[np.int64], subjects: NDArray[np.int64], embeddings: NDArray[np.float32]) -> None:
         """Make N faces searchable: keys (N,), their subjects (N,), unit vectors (N, D)."""

@@ -141,6 +141,14 @@ audit = sa.Table(
     sqlite_autoincrement=True,
 )
 
+# One row: the newest entry, so that cutting off the end of the log shows.
+audit_head = sa.Table(
+    "audit_head",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+)
+
 jobs = sa.Table(
     "jobs",
     metadata,

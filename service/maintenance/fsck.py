@@ -83,8 +83,10 @@ def _database(engine: sa.Engine, checked: dict[str, int]) -> Iterator[Finding]:
 def _revision_log(engine: sa.Engine, checked: dict[str, int]) -> Iterator[Finding]:
     """Every face must have been added by a logged change, and none may be there that was logged as erased."""
     remedy = "rows were changed from outside; restore the database from a backup"
-    logged = sa.exists().where(_REVISIONS.change == "face_added", _REVISIONS.face_key == _FACES.key)
-    erased = sa.exists().where(_REVISIONS.change == "face_erased", _REVISIONS.face_key == _FACES.key)
+    logged, erased = (
+        _FACES.key.in_(sa.select(_REVISIONS.face_key).where(_REVISIONS.change == change, _REVISIONS.face_key > 0))
+        for change in ("face_added", "face_erased")
+    )
     with engine.begin() as connection:
         checked["revisions"] = connection.scalar(sa.select(sa.func.count()).select_from(tables.revisions)) or 0
         for condition, fault in ((~logged, "was never logged as added"), (erased, "was logged as erased")):

@@ -103,7 +103,7 @@ def _stage(
             progressed(len(have), total)
 
 
-def _opened(row: sa.Row[Any], sealer: Sealer) -> bytes:
+def _opened(row: Any, sealer: Sealer) -> bytes:
     crop: bytes = row.crop
     return crop if row.sealed_with is None else sealer.open(crop, crop_context(row.id), row.sealed_with)
 

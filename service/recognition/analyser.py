@@ -19,7 +19,7 @@ from models.alignment import SIZE, DegenerateLandmarks, align
 from models.calibration import Calibration
 from models.checkpoint import CheckpointError, Metadata
 from models.detector.find import SCORE_THRESHOLD, find_faces
-from models.embedding import embed
+from models.embedding import embed_raw, unit
 from models.faces import Face
 from service.recognition.batching import Batcher, in_buckets
 from service.recognition.decoding import ImageLimits, Photo, decode
@@ -36,6 +36,8 @@ _ENOUGH_TO_DETECT: Final = 1280
 class AnalysedFace:
     """A face of a photo. quality in [0, 1]; reasons against enrolling it, empty when it is good.
 
+    Quality is what size, sharpness, pose and score of the detection give, times, for a face that was embedded, what
+    the recogniser's quality model reads from the embedding.
     embedding: float32 (D,) of unit length; None where none was asked for, or the landmarks fix no crop.
     crop: the aligned face, uint8 (112, 112, 3) RGB; None where the landmarks fix none.
     """
@@ -60,6 +62,10 @@ class AnalysedPhoto:
     faces: tuple[AnalysedFace, ...]
     timing_ms: dict[str, float]
     digest: str
+
+
+_Embedded = tuple[NDArray[np.float32], np.float32]
+"""An embedding (D,) of unit length, and how recognisable the network finds the face, in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ class Analyser:
         self._pending = 0
         forward = in_buckets(recogniser)
         self._batcher = Batcher(
-            lambda crops: embed(crops, forward, self.metadata.flip_average), on_batch=self._watcher.batch
+            lambda crops: embed_raw(crops, forward, self.metadata.flip_average), on_batch=self._watcher.batch
         )
 
     @classmethod
@@ -147,8 +153,8 @@ class Analyser:
         if not crops:
             return self._told(found)
         with found.timeline.stage("embed"):
-            embeddings = await asyncio.wrap_future(self._batcher.submit(np.stack(crops)))
-        rows = iter(embeddings)
+            raw = await asyncio.wrap_future(self._batcher.submit(np.stack(crops)))
+        rows = iter(zip(unit(raw), self._recognisability(raw), strict=True))
         return self._told(found, [None if crop is None else next(rows) for _, _, crop in found.faces])
 
     @property
@@ -171,6 +177,11 @@ class Analyser:
         self._pool.shutdown(cancel_futures=True)
         self._batcher.close()
 
+    def _recognisability(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the network says of its own faces, (N,) in [0, 1]; 1 for a checkpoint that never learned to."""
+        model = self.metadata.quality
+        return np.ones(len(raw), np.float32) if model is None else model.score(raw)
+
     async def _find(self, data: bytes, max_faces: int) -> _Found:
         return await asyncio.wrap_future(self._submit(lambda: self._look(data, max_faces)))
 
@@ -192,10 +203,10 @@ class Analyser:
             self._pending -= 1
         self._places.release()
 
-    def _told(self, found: _Found, embeddings: list[NDArray[np.float32] | None] | None = None) -> AnalysedPhoto:
+    def _told(self, found: _Found, embedded: list[_Embedded | None] | None = None) -> AnalysedPhoto:
         self._watcher.stages(found.timeline.spans)
         self._watcher.photo(len(found.faces))
-        return _photo(found, embeddings)
+        return _photo(found, embedded)
 
     def _look(self, data: bytes, max_faces: int) -> _Found:
         """Decode, detect, align and judge one photo, in a thread of the pool."""
@@ -254,10 +265,12 @@ def _judge(photo: Photo, face: Face) -> tuple[Face, Assessment, NDArray[np.uint8
         return whole, Assessment(0.0, ("low_quality",)), None
 
 
-def _photo(found: _Found, embeddings: list[NDArray[np.float32] | None] | None = None) -> AnalysedPhoto:
-    embeddings = embeddings or [None] * len(found.faces)
-    faces = tuple(
-        AnalysedFace(face, assessment.quality, assessment.reasons, embedding, crop)
-        for (face, assessment, crop), embedding in zip(found.faces, embeddings, strict=True)
+def _photo(found: _Found, embedded: list[_Embedded | None] | None = None) -> AnalysedPhoto:
+    faces = []
+    for (face, assessment, crop), row in zip(found.faces, embedded or [None] * len(found.faces), strict=True):
+        embedding, recognisability = (None, 1.0) if row is None else row
+        quality = assessment.quality * float(recognisability)
+        faces.append(AnalysedFace(face, quality, assessment.reasons, embedding, crop))
+    return AnalysedPhoto(
+        found.photo.width, found.photo.height, tuple(faces), found.timeline.milliseconds(), found.digest
     )
-    return AnalysedPhoto(found.photo.width, found.photo.height, faces, found.timeline.milliseconds(), found.digest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -25,8 +25,6 @@ from service.schemas.parts import (
     ThresholdPolicy,
     Timing,
 )
-
-Given = TypeVar("Given", "Reference", "IdentifyBody")
 
 
 class DetectParameters(Strict):
@@ -114,13 +112,13 @@ class Reference(Strict):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        return _with_exactly_one(self)
+        _require_one(self.image, self.face_id, self.embedding)
+        return self
 
 
-def _with_exactly_one(given: Given) -> Given:
-    if sum(value is not None for value in (given.image, given.face_id, given.embedding)) != 1:
+def _require_one(*named: object) -> None:
+    if sum(name is not None for name in named) != 1:
         raise ValueError("give exactly one of `image`, `face_id` and `embedding`")
-    return given
 
 
 def _spelt_out(given: Any) -> Any:
@@ -196,8 +194,9 @@ class IdentifyBody(IdentifyParameters):
     embedding: Embedding | None = None
 
     @model_validator(mode="after")
-    def _exactly_one_given(self) -> Self:
-        return _with_exactly_one(self)
+    def _exactly_one(self) -> Self:
+        _require_one(self.image, self.face_id, self.embedding)
+        return self
 
 
 class Candidate(Answer):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from service.schemas.parts import Answer, Identifier, Name, Strict
 
@@ -83,6 +83,26 @@ class AuditList(Answer):
     next_cursor: str | None
 
 
+class AuditNoted(Strict):
+    """A `head` of an earlier day, as it was noted elsewhere."""
+
+    number: int | None = Field(None, ge=1, le=2**63 - 1, description="The entry's number, together with `digest`.")
+    digest: str | None = Field(None, pattern="^[0-9a-f]{64}$", description="The entry's digest.")
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.number is None) is not (self.digest is None):
+            raise ValueError("number and digest go together")
+        return self
+
+
+class AuditHead(Answer):
+    """The newest entry. Noted elsewhere, it proves later that nothing up to it was altered."""
+
+    number: int
+    digest: str
+
+
 class AuditVerdict(Answer):
     """Whether the chain of digests holds from the first entry to the last."""
 
@@ -90,3 +110,4 @@ class AuditVerdict(Answer):
     entries: int
     broken_at: int | None = Field(description="The first entry that does not fit.")
     reason: str | None
+    head: AuditHead | None = Field(description="Null for an empty log.")

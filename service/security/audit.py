@@ -74,6 +74,14 @@ class Filters:
 
 
 @dataclass(frozen=True)
+class Head:
+    """The newest entry at some moment. digest: SHA-256 in hex; it covers every entry up to this one."""
+
+    number: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class Broken:
     """Where the chain first breaks."""
 
@@ -89,8 +97,8 @@ def append(connection: sa.Connection, actor: Actor, event: Event, outcome: int) 
 
     outcome: the HTTP status of the answer.
     """
-    last = connection.execute(sa.select(_LOG.number, _LOG.digest).order_by(_LOG.number.desc()).limit(1)).first()
-    number, previous = (1, _FIRST) if last is None else (last.number + 1, last.digest)
+    head = _head(connection)
+    number, previous = (1, _FIRST) if head is None else (head.number + 1, head.digest)
     row = {
         "number": number,
         "at": datetime.now(UTC),
@@ -104,7 +112,9 @@ def append(connection: sa.Connection, actor: Actor, event: Event, outcome: int) 
         "details": dict(event.details),
         "previous": previous,
     }
-    connection.execute(sa.insert(tables.audit).values(**row, digest=_digest(row)))
+    newest = {"number": number, "digest": _digest(row)}
+    connection.execute(sa.insert(tables.audit).values(**row, digest=newest["digest"]))
+    connection.execute((sa.insert if head is None else sa.update)(tables.audit_head).values(newest))
     return number
 
 
@@ -149,12 +159,18 @@ class AuditLog:
         for row in self._rows():
             yield json.dumps({**_content(row), "digest": row["digest"]}, sort_keys=True) + "\n"
 
-    def verify(self) -> Broken | None:
+    def head(self) -> Head | None:
+        """The newest entry; None of an empty log. Noted elsewhere, it proves later what came before it."""
+        with self._engine.begin() as connection:
+            return _head(connection)
+
+    def verify(self, noted: Head | None = None) -> Broken | None:
         """Follow the chain from the first entry; where it breaks: an entry changed, removed or put in.
 
-        It cannot tell that the newest entries were cut off, or that everything was written anew: for that,
-        compare with an export kept elsewhere.
+        noted: a head of an earlier day. Who may write the whole database can write the whole log anew, and only
+        a head that was noted elsewhere tells.
         """
+        heads = [head for head in (self.head(), noted) if head is not None]
         previous, expected = _FIRST, 1
         for row in self._rows():
             if row["number"] != expected:
@@ -163,8 +179,10 @@ class AuditLog:
                 return Broken(expected, "does not follow the one before it")
             if row["digest"] != _digest(row):
                 return Broken(expected, "was changed")
+            if any(head.number == expected and head.digest != row["digest"] for head in heads):
+                return Broken(expected, "is not the one that was noted")
             previous, expected = row["digest"], expected + 1
-        return None
+        return Broken(expected, "is missing") if any(head.number >= expected for head in heads) else None
 
     def _write(self) -> None:
         with self._queue:
@@ -181,9 +199,21 @@ class AuditLog:
             written.set_result(None)
 
     def _rows(self) -> Iterator[sa.RowMapping]:
-        query = sa.select(tables.audit).order_by(_LOG.number)
-        with self._engine.begin() as connection:
-            yield from connection.execution_options(yield_per=_STREAMED_ROWS).execute(query).mappings()
+        """Every entry, oldest first; none is held back while somebody slow takes them."""
+        last = 0
+        while True:
+            query = sa.select(tables.audit).where(_LOG.number > last).order_by(_LOG.number).limit(_STREAMED_ROWS)
+            with self._engine.begin() as connection:
+                rows = connection.execute(query).mappings().all()
+            yield from rows
+            if not rows:
+                return
+            last = rows[-1]["number"]
+
+
+def _head(connection: sa.Connection) -> Head | None:
+    row = connection.execute(sa.select(tables.audit_head)).first()
+    return None if row is None else Head(row.number, row.digest)
 
 
 def _select(filters: Filters) -> sa.Select[Any]:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -119,7 +120,7 @@ class KeyStore:
             rows = connection.execute(sa.select(api_keys).where(_ROW.role == Role.ADMIN, _ROW.id != key_id))
             others = [_record(row).key for row in rows]
             lasting = [other for other in others if not other.expired and other.collections is None]
-            if key.role is Role.ADMIN and not lasting:
+            if key.role is Role.ADMIN and key.collections is None and not lasting:
                 raise LastAdminKey("this is the last admin key for all collections; make another one first")
             connection.execute(sa.delete(api_keys).where(_ROW.id == key_id))
             if then is not None:
@@ -128,7 +129,7 @@ class KeyStore:
 
     def authenticate(self, secret: str) -> ApiKey | None:
         """The key with this secret, expired or not, or None; notes its use."""
-        digest = _digest(secret)
+        digest = digest_of(secret)
         with self._engine.begin() as connection:
             # The digest finds the row. It tells a timing attacker nothing: who cannot invert SHA-256
             # cannot steer it, and the rows found are compared in constant time.
@@ -142,11 +143,21 @@ class KeyStore:
         return key
 
 
+def extent(key: ApiKey) -> dict[str, Any]:
+    """Which key it is and what it opens, for the audit log."""
+    return {
+        "key_id": key.id,
+        "role": key.role.value,
+        "collections": None if key.collections is None else len(key.collections),
+    }
+
+
 def _generate() -> str:
     return "fm_" + secrets.token_urlsafe(32)
 
 
-def _digest(secret: str) -> str:
+def digest_of(secret: str) -> str:
+    """What is stored of a key."""
     # A plain digest is enough for 256 random bits; slow hashing is for passwords.
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -166,7 +177,7 @@ def _issue(connection: sa.Connection, key: ApiKey, chosen: str | None) -> Issued
             id=key.id,
             name=key.name,
             prefix=prefix,
-            digest=_digest(secret),
+            digest=digest_of(secret),
             role=key.role.value,
             collections=None if key.collections is None else list(key.collections),
             expires_at=key.expires_at,

@@ -33,3 +33,10 @@ class RateLimit:
             if len(self._buckets) > _REMEMBERED:
                 self._buckets.popitem(last=False)
         return 0 if passes else max(1, math.ceil((1 - left) / self._rate))
+
+    def take_back(self, name: str) -> None:
+        """A call that passed does not count after all."""
+        with self._lock:
+            if name in self._buckets:
+                left, since = self._buckets[name]
+                self._buckets[name] = (min(float(self._burst), left + 1), since)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 from service.recognition.timeline import Span
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import Tracer
     from opentelemetry.sdk.trace.export import SpanExporter
     from opentelemetry.trace import Span as OpenSpan
+    from opentelemetry.trace import Tracer
 
 
 class TracingUnavailable(Exception):

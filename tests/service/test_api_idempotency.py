@@ -13,9 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 import sqlalchemy as sa
+from cryptography.exceptions import InvalidTag
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from service.gallery.tables import idempotency, revisions
+from service.idempotency import TokenedRequest
 from service.security.roles import Role
 from service.settings import Settings
 
@@ -178,3 +182,16 @@ def test_the_answer_outlives_a_restart(
         again = restarted.put(f"{SUBJECTS}/ada", json={"name": "Ada"}, headers=token)
     assert again.headers["idempotency-replayed"] == "true"
     assert (again.status_code, again.json()) == (201, first.json())
+
+
+REQUESTS = st.builds(TokenedRequest, st.text(max_size=40), st.text(max_size=40), st.binary(max_size=40))
+
+
+@given(REQUESTS, REQUESTS, st.binary(max_size=200))
+def test_only_the_same_request_opens_its_answer(one: TokenedRequest, other: TokenedRequest, answer: bytes) -> None:
+    assert one.open(one.seal(answer)) == answer
+    assert (one.name == other.name) == ((one.key_id, one.token) == (other.key_id, other.token))
+    assert (one.fingerprint == other.fingerprint) == (one == other)
+    if one != other:
+        with pytest.raises(InvalidTag):
+            other.open(one.seal(answer))

@@ -152,7 +152,7 @@ def test_the_number_of_photos_is_bounded(client: TestClient, path: str) -> None:
     for request in ({"files": [("image", b"x")] * 5}, {"json": {"image": ["eA=="] * 5}}, {"json": {"image": []}}):
         answer = client.post(path, **request)  # type: ignore[arg-type]
         assert answer.status_code == 400
-        assert {"image", "files"} & set(answer.json()["detail"].replace(":", "").split())
+        assert any(word in answer.json()["detail"] for word in ("image", "files"))
 
 
 def test_a_face_can_be_searched_for_by_photo_id_or_embedding(client: TestClient, demo: Path) -> None:

@@ -7,14 +7,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from models import pretrained
+from models import checkpoint, pretrained
 from service.doctor import machine
 from service.doctor.finding import Finding
 from service.doctor.gallery import gallery
 from service.gallery import tables
+from service.gallery.database import open_engine
+from service.gallery.gallery import Gallery
+from service.gallery.records import NewFace
+from service.gallery.store import GalleryStore
+from service.security.sealing import Sealer, add_key
 from service.settings import Settings
 
 
@@ -74,6 +80,38 @@ def test_a_clock_that_was_set_back_is_noticed(engine: sa.Engine, examine: Callab
     with engine.begin() as connection:
         connection.execute(sa.insert(tables.revisions).values(change="face_added", collection_key=1, at=later))
     assert not examine()["gallery's clock"].ok
+
+
+def test_sealed_faces_need_their_key_and_snapshots_are_read(tmp_path: Path) -> None:
+    def look(**given: object) -> dict[str, Finding]:
+        return {found.name: found for found in gallery(Settings(data_dir=tmp_path, **given))}
+
+    keys = tmp_path / "keys"
+    key_id = add_key(keys)
+    settings = Settings(data_dir=tmp_path, encryption_key_file=keys)
+    model_id = checkpoint.read(pretrained.RECOGNISER).model_id
+    engine = open_engine(settings.gallery_url)
+    store = GalleryStore(engine, model_id, 512, sealer=Sealer.from_settings(settings))
+    people = Gallery.open(store, 512, snapshots=settings.index_dir)
+    embedding = np.eye(1, 512, dtype=np.float32)[0]
+    people.enrol("default", "somebody", [NewFace(embedding, 0.9, 0.9, (0.0, 0.0, 9.0, 9.0), "0" * 64)])
+    assert people.save_snapshots() == 1
+
+    found = look(encryption_key_file=keys)
+    assert all(finding.ok for finding in found.values()), found
+    assert found["encryption key"].detail == key_id
+    assert found["snapshots"].detail == "1 whole"
+    assert not look()["encryption key"].ok, "without its key the gallery cannot be opened"
+    add_key(keys)
+    assert "rotate-key" in look(encryption_key_file=keys)["encryption key"].detail
+    assert not look(encryption_key_file=tmp_path / "nowhere")["encryption key"].ok
+
+    (snapshot,) = settings.index_dir.iterdir()
+    snapshot.write_bytes(snapshot.read_bytes()[:-1])
+    damaged = look(encryption_key_file=keys)["snapshots"]
+    assert not damaged.ok
+    assert "from the database" in damaged.remedy
+    engine.dispose()
 
 
 def test_a_database_of_a_newer_version_is_named(engine: sa.Engine, examine: Callable[[], dict[str, Finding]]) -> None:

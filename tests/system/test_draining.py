@@ -127,3 +127,42 @@ def test_a_checkpoint_replaced_under_a_running_server_changes_nothing_until_it_r
     again = start(tmp_path / "data", **environment, **chosen)
     assert again.process.wait(timeout=60) == 2
     assert "mine.safetensors" in again.output.read_text()
+
+
+def test_the_index_is_saved_now_and_then_and_on_stopping(
+    start: Callable[..., Any], environment: dict[str, str], tmp_path: Path, demo: Path
+) -> None:
+    often = {"FACEMARGIN_SNAPSHOT_SECONDS": "0.5"}
+    server = start(tmp_path / "data", **environment, **often).wait_until_ready()
+
+    def enrol(client: httpx.Client, subject: str) -> int:
+        files = {"image": (demo / "obama.jpg").read_bytes()}
+        answer = client.post(f"/v1/collections/default/subjects/{subject}/faces", files=files)
+        return int(answer.json()["gallery_revision"])
+
+    def saved(client: httpx.Client) -> int | None:
+        (index,) = client.get("/v1/status").json()["index"]
+        revision: int | None = index["snapshot_revision"]
+        return revision
+
+    with server.client() as client:
+        first = enrol(client, "a")
+        deadline = time.monotonic() + 20
+        while saved(client) != first:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    server.stop()
+
+    server = start(tmp_path / "data", **environment, FACEMARGIN_SNAPSHOT_SECONDS="3600").wait_until_ready()
+    with server.client() as client:
+        assert saved(client) == first
+        second = enrol(client, "b")
+        assert saved(client) == first
+    server.stop()
+
+    server = start(tmp_path / "data", **environment).wait_until_ready()
+    with server.client() as client:
+        assert saved(client) == second
+        photo = {"image": (demo / "obama2.jpg").read_bytes()}
+        (face,) = client.post("/v1/identify?threshold=0.3", files=photo).json()["faces"]
+        assert {candidate["subject_id"] for candidate in face["candidates"]} == {"a", "b"}

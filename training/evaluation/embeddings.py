@@ -15,7 +15,7 @@ from tqdm import tqdm
 from models import checkpoint as checkpoints
 from models.alignment import SIZE, DegenerateLandmarks, align
 from models.detector.find import find_faces
-from models.embedding import embed, normalise
+from models.embedding import embed, embed_raw
 from models.faces import Face
 from models.network import instantiate, torch_forward
 from training.evaluation.pairs import Pairs
@@ -60,16 +60,7 @@ def unscaled_recogniser(path: Path) -> Embed:
     """As `recogniser`, but embeddings keep their length, which tells of an image's quality."""
     loaded = _read_recogniser(path)
     forward = torch_forward(instantiate(loaded))
-
-    def run(crops: NDArray[np.uint8]) -> NDArray[np.float32]:
-        planes = normalise(crops)
-        (vectors,) = forward(planes)
-        if loaded.metadata.flip_average:
-            (mirrored,) = forward(np.ascontiguousarray(planes[:, :, :, ::-1]))
-            vectors = (vectors + mirrored) * np.float32(0.5)
-        return vectors
-
-    return run
+    return lambda crops: embed_raw(crops, forward, loaded.metadata.flip_average)
 
 
 def detector(path: Path) -> FindFaces:

@@ -59,4 +59,4 @@ function withQuery(path, query) {
   return given.length ? `${path}?${new URLSearchParams(given)}` : path;
 }
 
-const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
+export const pause = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });

@@ -62,8 +62,10 @@ async function enter(key) {
     if (error.status === 401 || error.status === 403) session.forget();
     throw error;
   }
+  const byForm = !signIn.element.hidden;
   signIn.hide();
   show();
+  if (byForm) main.focus(); // the form's focus is gone with it
 }
 
 function leave() {
@@ -128,7 +130,7 @@ async function start() {
   addEventListener("drop", (event) => { event.preventDefault(); take(event.dataTransfer); });
   onThemeChange(showTheme);
   if (session.key === null) signIn.show();
-  else await enter(session.key).catch((error) => signIn.show(error));
+  else await signIn.attempt(session.key);
 }
 
 await start();

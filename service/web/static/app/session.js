@@ -13,7 +13,7 @@ class Session {
   set key(value) { sessionStorage.setItem(STORED, value); }
 
   forget() {
-    sessionStorage.removeItem(STORED);
+    sessionStorage.clear();
     this.who = null;
   }
 

@@ -3,7 +3,10 @@
 import { element } from "../parts/elements.js";
 import { mark } from "../parts/icons.js";
 import { words } from "../words/en.js";
+import { pause } from "./http.js";
 import { problemBox } from "./problem.js";
+
+const BETWEEN_TRIES = 2; // seconds
 
 /** enter(key): signs in; throws Problem. */
 export class SignIn {
@@ -15,9 +18,10 @@ export class SignIn {
   #button = element("button", { class: "primary", type: "submit" }, words.signIn.action);
 
   constructor(enter) {
+    this.enter = enter;
     this.element = element("div", { class: "sign-in", hidden: true },
-      element("form", { class: "card sign-in-card", onsubmit: (event) => this.#submit(event, enter) },
-        element("div", { class: "sign-in-brand" }, mark(44), element("span", {}, words.product)),
+      element("form", { class: "card sign-in-card", onsubmit: (event) => { event.preventDefault(); this.attempt(this.#key.value.trim()); } },
+        mark(48),
         element("h1", {}, words.signIn.title),
         element("p", { class: "muted" }, words.signIn.about),
         element("label", { for: "key" }, words.signIn.key),
@@ -40,17 +44,30 @@ export class SignIn {
     this.#complaint.replaceChildren();
   }
 
-  async #submit(event, enter) {
-    event.preventDefault();
+  /** Sign in; while the server still loads its models, wait for it. What fails is shown. */
+  async attempt(key) {
     this.#complaint.replaceChildren();
     this.#button.disabled = true;
     try {
-      await enter(this.#key.value.trim());
+      await this.#enterOnceLoaded(key);
     } catch (error) {
-      this.#complaint.replaceChildren(problemBox(error));
+      this.show(error);
       this.#key.select();
     } finally {
       this.#button.disabled = false;
+    }
+  }
+
+  async #enterOnceLoaded(key) {
+    for (;;) {
+      try {
+        return await this.enter(key);
+      } catch (error) {
+        if (error.code !== "loading") throw error;
+        this.show();
+        this.#complaint.replaceChildren(element("p", { class: "notice", role: "status" }, words.signIn.loading));
+        await pause(error.retryAfter ?? BETWEEN_TRIES);
+      }
     }
   }
 }

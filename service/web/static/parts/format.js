@@ -25,6 +25,9 @@ export function percent(share) {
   return `${(100 * share).toFixed(1)}%`;
 }
 
+/** A plain share, as a whole percentage. */
+export const share = (value) => `${whole.format(100 * value)}%`;
+
 /** Seconds as "3 d 4 h", "4 h 5 min", "5 min", "6 s". */
 export function duration(seconds) {
   const [days, hours, minutes] = [seconds / 86400, (seconds / 3600) % 24, (seconds / 60) % 60].map(Math.floor);

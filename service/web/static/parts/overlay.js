@@ -2,7 +2,7 @@
 
 import { drawn, element } from "./elements.js";
 
-const NEAR_THE_TOP = 0.09; // of the height: a label above the box would not fit
+const NEAR_THE_TOP = 0.09; // of the height: a label above the box would not fit, so it goes below
 const FAR_RIGHT = 0.6; // of the width: a label is set flush right
 
 /**
@@ -30,11 +30,11 @@ function marks({ box, landmarks, tone }) {
 
 function tag({ box, tone, label }, width, height) {
   const flushRight = (box.x + box.width / 2) / width > FAR_RIGHT;
-  const inside = box.y / height < NEAR_THE_TOP;
+  const below = box.y / height < NEAR_THE_TOP;
   return element("span", {
-    class: `tag ${tone}${flushRight ? " flush-right" : ""}${inside ? " inside" : ""}`,
+    class: `tag ${tone}${flushRight ? " flush-right" : ""}${below ? " below" : ""}`,
     "--x": share(flushRight ? 1 - (box.x + box.width) / width : box.x / width),
-    "--y": share(box.y / height),
+    "--y": share((below ? box.y + box.height : box.y) / height),
   }, label);
 }
 

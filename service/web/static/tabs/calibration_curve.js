@@ -5,8 +5,8 @@ import { cosine } from "../parts/format.js";
 import { oneIn } from "../parts/rates.js";
 import { words } from "../words/en.js";
 
-const [WIDTH, HEIGHT] = [520, 270];
-const EDGE = { left: 46, right: 18, top: 14, bottom: 46 };
+const [WIDTH, HEIGHT] = [520, 280];
+const EDGE = { left: 46, right: 34, top: 14, bottom: 56 };
 const STEP = 0.1; // of cosine, from one grid line to the next
 
 /** rows: [{fmr, threshold}] from the loosest rate to the strictest; at least one. */
@@ -38,7 +38,7 @@ function grid(low, high, y) {
 
 function rates(first, last, x) {
   const labels = Array.from({ length: last - first + 1 }, (_, number) => first + number).map((decade) =>
-    drawn("text", { class: "curve-text", x: x(decade), y: HEIGHT - EDGE.bottom + 18, "text-anchor": "middle" }, short(decade)));
+    drawn("text", { class: "curve-text", x: x(decade), y: HEIGHT - EDGE.bottom + 22, "text-anchor": "middle" }, short(decade)));
   return [...labels, drawn("text", { class: "curve-text axis", x: (EDGE.left + WIDTH - EDGE.right) / 2, y: HEIGHT - 6,
     "text-anchor": "middle" }, words.status.axisRate)];
 }

@@ -3,6 +3,7 @@
 import { announce } from "../app/announce.js";
 import { api } from "../app/api.js";
 import { problemBox } from "../app/problem.js";
+import { hashOf } from "../app/router.js";
 import { dropZone } from "../parts/drop_zone.js";
 import { choice, element, field } from "../parts/elements.js";
 import { Pool } from "../parts/pool.js";
@@ -16,6 +17,7 @@ const text = words.enrol;
 export class Enrolment {
   #pool = new Pool(AT_ONCE);
   #outcomes = element("ul", { class: "outcomes" });
+  #summary = element("div");
   #complaint = element("div");
   #policy = choice(Object.entries(text.policies));
   #name = null;
@@ -31,11 +33,12 @@ export class Enrolment {
       ...(subject ? [] : this.#whose()),
       dropZone({ title: text.drop, hint: words.photo.dropMany, multiple: true, small: true, take: (files) => this.given(files) }),
       field(text.policy, this.#policy),
-      this.#complaint, this.#outcomes);
+      this.#complaint, this.#summary, this.#outcomes);
   }
 
   async given(files) {
     this.#complaint.replaceChildren();
+    this.#summary.replaceChildren();
     const person = this.#person();
     if (!person) return;
     const outcomes = files.map((file) => new PhotoOutcome(file));
@@ -48,7 +51,17 @@ export class Enrolment {
     } catch (error) {
       this.#complaint.replaceChildren(problemBox(error));
     }
-    announce(text.done(some, added.length - some));
+    this.#sum(person, some, added.length - some);
+  }
+
+  /** Say how it went; the form is then ready for somebody else, unless photos were refused. */
+  #sum(person, added, refused) {
+    const said = text.done(added, refused);
+    announce(said);
+    if (this.subject || !added) return;
+    this.#summary.replaceChildren(element("p", { class: "enrolled" }, `${person.name ?? person.id}: ${said}`,
+      element("a", { href: hashOf("gallery", this.collection, person.id) }, text.show)));
+    if (!refused) this.#name.value = this.#id.value = "";
   }
 
   #whose() {

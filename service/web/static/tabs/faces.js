@@ -6,7 +6,7 @@ import { session } from "../app/session.js";
 import { ask } from "../parts/dialogs.js";
 import { element } from "../parts/elements.js";
 import { empty } from "../parts/empty.js";
-import { date, percent } from "../parts/format.js";
+import { date, share } from "../parts/format.js";
 import { icon } from "../parts/icons.js";
 import { words } from "../words/en.js";
 import { cropPicture } from "./portraits.js";
@@ -55,7 +55,7 @@ export class Faces {
     if (face.crop) this.#fill(picture, face, text.crop(this.#name, number));
     return element("li", { class: "face" }, picture,
       element("div", { class: "person-text" },
-        element("span", { class: "small" }, text.quality(percent(face.quality))),
+        element("span", { class: "small" }, text.quality(share(face.quality))),
         element("span", { class: "muted small" }, date(face.created_at))),
       session.may("enrol") ? this.#eraser(face, number) : null);
   }

@@ -12,7 +12,9 @@ export function slug(name) {
 
 /** Keep the input `id` filled from the input `name` until the user writes into it. */
 export function idFrom(name, id) {
-  let own = false;
-  name.addEventListener("input", () => { if (!own) id.value = slug(name.value); });
-  id.addEventListener("input", () => { own = id.value !== ""; });
+  let made = "";
+  name.addEventListener("input", () => {
+    if (id.value !== made && id.value !== "") return;
+    made = id.value = slug(name.value);
+  });
 }

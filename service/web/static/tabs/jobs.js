@@ -3,7 +3,6 @@
 import { api } from "../app/api.js";
 import { problemBox } from "../app/problem.js";
 import { element } from "../parts/elements.js";
-import { empty } from "../parts/empty.js";
 import { count, dateTime, plural, sentence } from "../parts/format.js";
 import { Ticker } from "../parts/ticker.js";
 import { words } from "../words/en.js";
@@ -27,7 +26,7 @@ export class Jobs {
       const { jobs } = await api.jobs();
       const working = jobs.some(({ state }) => state === "running" || state === "queued");
       this.#ticker.seconds = working ? SECONDS : SECONDS_IDLE;
-      this.#list.replaceChildren(...(jobs.length ? jobs.map(entry) : [empty("activity", text.noJobs, text.noJobsAbout)]));
+      this.#list.replaceChildren(...(jobs.length ? jobs.map(entry) : [element("p", { class: "muted none" }, text.noJobs)]));
     } catch (error) {
       this.#ticker.seconds = SECONDS_IDLE;
       this.#list.replaceChildren(problemBox(error));

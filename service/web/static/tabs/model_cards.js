@@ -2,7 +2,7 @@
 
 import { element } from "../parts/elements.js";
 import { empty } from "../parts/empty.js";
-import { cosine, count, figure } from "../parts/format.js";
+import { cosine, count, percent } from "../parts/format.js";
 import { oneIn } from "../parts/rates.js";
 import { words } from "../words/en.js";
 import { calibrationCurve } from "./calibration_curve.js";
@@ -16,10 +16,10 @@ export function modelCard(model) {
     [text.facts.architecture, model.architecture], [text.facts.size, text.numbers(count(model.embedding_size))],
     ...(calibration ? [[text.facts.data, calibration.data],
       [text.facts.pairs, text.pairs(count(calibration.genuine_pairs), count(calibration.impostor_pairs))]] : []),
-    ...figures(model.metrics),
   ];
   return element("section", { class: "card" }, element("h2", {}, text.model),
-    element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])));
+    element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+    measuredTable(model.metrics));
 }
 
 export function calibrationCard(calibration) {
@@ -40,8 +40,14 @@ export function calibrationCard(calibration) {
   return card;
 }
 
-/** The numbers among the checkpoint's own metrics, as far as they are plain ones. */
-function figures(metrics) {
-  return Object.entries(metrics).filter(([, value]) => typeof value === "number")
-    .map(([name, value]) => [name.replaceAll("_", " "), figure(value)]);
+/** What the checkpoint says was measured with it, a row for each set of photos; null if it says nothing. */
+function measuredTable(metrics) {
+  const sets = Object.entries(metrics).filter(([, measured]) => typeof measured?.accuracy_mean === "number");
+  if (!sets.length) return null;
+  const measures = Object.entries(text.measures);
+  const heads = [text.measured, ...measures.map(([, name]) => name)];
+  return element("table", { class: "measured" },
+    element("thead", {}, element("tr", {}, ...heads.map((name) => element("th", { scope: "col" }, name)))),
+    element("tbody", {}, ...sets.map(([set, measured]) => element("tr", {}, element("td", {}, set),
+      ...measures.map(([measure]) => element("td", {}, percent(measured[measure])))))));
 }

@@ -52,7 +52,7 @@ export class StatusTab {
       tile(text.tiles.revision, count(status.gallery_revision)),
       tile(text.tiles.uptime, duration(status.uptime_s)), tile(text.tiles.version, status.version));
     this.#index.replaceChildren(status.index.length ? indexTable(status.index) : empty("gallery", text.noIndex, text.noIndexAbout));
-    const stages = Object.entries(status.latency_ms);
+    const stages = inOrder(Object.entries(status.latency_ms));
     this.#latency.replaceChildren(stages.length ? latencyBars(stages) : empty("status", text.noLatency, text.noLatencyAbout));
     this.#queue.textContent = queued(status.queue);
   }
@@ -69,6 +69,13 @@ function indexTable(indexes) {
       element("thead", {}, element("tr", {},
         ...Object.values(text.indexColumns).map((name) => element("th", { scope: "col" }, name)))),
       element("tbody", {}, ...indexes.map(row))));
+}
+
+/** The stages in the order a photo passes them; those the page does not know come last. */
+function inOrder(stages) {
+  const order = Object.keys(text.stages);
+  const place = (stage) => (order.includes(stage) ? order.indexOf(stage) : order.length);
+  return stages.sort(([one], [other]) => place(one) - place(other));
 }
 
 function latencyBars(stages) {

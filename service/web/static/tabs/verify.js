@@ -4,7 +4,7 @@ import { announce } from "../app/announce.js";
 import { api } from "../app/api.js";
 import { problemBox } from "../app/problem.js";
 import { element, field, heading } from "../parts/elements.js";
-import { cosine, milliseconds, percent, plural } from "../parts/format.js";
+import { cosine, milliseconds, percent, plural, share } from "../parts/format.js";
 import { gauge } from "../parts/gauge.js";
 import { icon } from "../parts/icons.js";
 import { Latest } from "../parts/latest.js";
@@ -19,6 +19,7 @@ export class VerifyTab {
   #result = element("div", { class: "result" });
 
   constructor(panel, model) {
+    this.prior = model.calibration?.prior ?? null;
     const text = words.verify;
     const slot = (title) => new PhotoSlot({ title, hint: words.photo.dropOne, changed: () => this.#compare() });
     this.slots = [slot(text.first), slot(text.second)];
@@ -63,21 +64,22 @@ export class VerifyTab {
       tone: rank === 0 ? tone : "plain",
       label: answer.faces.length > 1 ? cosine(face.similarity) : null,
     })).reverse());
-    this.#result.replaceChildren(verdict(answer));
+    this.#result.replaceChildren(verdict(answer, this.prior));
     announce(words.verify.said(answer.match, cosine(answer.similarity)));
   }
 }
 
-function verdict(answer) {
+function verdict(answer, prior) {
   const text = words.verify;
   const tone = answer.match ? "yes" : "no";
   return element("article", { class: `card verdict ${tone}` },
     element("div", { class: "verdict-head" },
       element("span", { class: `badge big ${tone}` }, icon(answer.match ? "check" : "close"),
         answer.match ? text.match : text.noMatch),
-      element("p", { class: "verdict-probability" },
-        element("b", {}, percent(answer.probability)), element("span", { class: "muted small" }, text.probability))),
+      prior === null ? null : element("p", { class: "verdict-probability" },
+        element("b", {}, percent(answer.probability)), element("span", { class: "muted small" }, text.probability(share(prior))))),
     gauge(answer.similarity, answer.threshold),
+    !answer.match && answer.probability > 0.5 ? element("p", {}, element("b", {}, text.likely)) : null,
     element("p", {}, promise(answer.threshold_policy)),
     element("p", { class: "muted small" },
       [plural(answer.faces.length, text.faces), text.answered(milliseconds(answer.timing_ms.total ?? 0)), answer.model].join(" · ")));
