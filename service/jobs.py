@@ -223,23 +223,5 @@ def open_jobs(engine: sa.Engine) -> JobPool:
     return JobPool(store)
 
 
-def forget_jobs_of(connection: sa.Connection, collection_id: str, subject_id: str | None) -> None:
-    """Erase what jobs report of a subject, or of a whole collection, within the transaction that erases it.
-
-    A report names photos and their subjects, so for a subject the reports of its collection lose those entries.
-    """
-    of_collection = jobs.c.collection_id == collection_id
-    if subject_id is None:
-        connection.execute(sa.delete(jobs).where(of_collection))
-        return
-    for row in connection.execute(sa.select(jobs.c.id, jobs.c.report).where(of_collection)):
-        errors = row.report.get("errors", [])
-        kept = [error for error in errors if error.get("subject_id") != subject_id]
-        if len(kept) < len(errors):
-            left_out = row.report["errors_left_out"] + len(errors) - len(kept)
-            report = {**row.report, "errors": kept, "errors_left_out": left_out}
-            connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(report=report))
-
-
 def _job(row: sa.RowMapping) -> Job:
     return Job(**{**row, "state": JobState(row["state"])})

@@ -20,7 +20,7 @@ from service.gallery.follower import Follower
 from service.gallery.gallery import Gallery
 from service.gallery.matcher import Matcher
 from service.gallery.store import GalleryStore
-from service.jobs import JobPool, JobStore
+from service.jobs import JobPool, open_jobs
 from service.model_files import ModelFiles
 from service.recognition.analyser import Analyser
 from service.recognition.decoding import ImageLimits
@@ -117,7 +117,7 @@ class Services:
             telemetry,
             model_files,
             upkeep,
-            JobPool(JobStore(engine)),
+            open_jobs(engine),
             fetcher,
         )
 

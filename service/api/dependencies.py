@@ -40,7 +40,8 @@ def install_gate(app: FastAPI, settings: Settings, engine: sa.Engine) -> None:
     @app.exception_handler(Denied)
     async def _denied(request: Request, denied: Denied) -> ProblemResponse:
         key: ApiKey | None = getattr(request.state, "key", None)
-        actor = Actor(key and key.id, key.name if key else "nobody", request.state.request_id)
+        key_id, name = (key.id, key.name) if key else (None, "nobody")
+        actor = Actor(key_id, name, request.state.request_id)
         # The route, not the path: a path may hold the ids of people.
         details = {"code": denied.code, "call": f"{request.method} {route_of(request.scope)}"}
         await run_in_threadpool(gate.note_refusal, actor, _address(request), details, denied.status_code)

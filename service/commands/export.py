@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from service.commands.options import PATH, UserError, gallery_options, settings_of, told_in_one_line
 from service.maintenance.rest import opened
+from service.security.audit import Actor, AuditLog, Event
 from service.settings import Settings
 from service.transfer.direct import open_store
 from service.transfer.exporting import export_faces
@@ -52,7 +54,11 @@ def _chunks(collection: str, url: str | None, api_key: str | None, settings: Set
             yield from fetch_faces(client, collection)
         return
     with opened(settings) as engine:
-        yield from export_faces(open_store(settings, engine), collection)
+        store = open_store(settings, engine)
+        found = store.collection(collection)
+        actor = Actor(None, "facemargin service export", uuid.uuid4().hex)
+        AuditLog(engine).record(actor, Event("export", found.key, details={"faces": found.faces}), 200)
+        yield from export_faces(store, collection)
 
 
 @contextmanager

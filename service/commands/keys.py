@@ -10,9 +10,11 @@ from typing import Any
 
 import click
 import sqlalchemy as sa
+from pydantic import ValidationError
 
 from service.commands.options import PATH, UserError, settings_of, told_in_one_line
 from service.gallery.database import open_engine
+from service.schemas.security import KeyBody
 from service.security.audit import Actor, Event, append
 from service.security.keys import ApiKey, IssuedKey, KeyNotFound, KeyStore, LastAdminKey, extent
 from service.security.roles import Role
@@ -42,15 +44,13 @@ def _where(command: Any) -> Any:
 @_where
 def create(name: str, role: str, collections: tuple[str, ...], expires: datetime | None, **where: Any) -> None:
     """Make a key and print it: the only time it is shown."""
-    ends = None if expires is None else expires.replace(tzinfo=UTC)
-    if ends is not None and ends <= datetime.now(UTC):
-        raise UserError("--expires: lies in the past")
+    wanted = _read(name, role, collections, expires)
 
     def audited(connection: sa.Connection, issued: IssuedKey) -> None:
         append(connection, _ACTOR, Event("key.create", details=extent(issued.key)), 201)
 
     with _opened(where) as store:
-        issued = store.create(name, Role(role), list(collections) or None, ends, then=audited)
+        issued = store.create(wanted.name, Role(wanted.role), wanted.collections, wanted.expires_at, then=audited)
     click.echo(issued.secret)
 
 
@@ -81,6 +81,20 @@ def revoke(key_id: str, **where: Any) -> None:
             store.revoke(key_id, then=audited)
     except (KeyNotFound, LastAdminKey) as error:
         raise UserError(str(error)) from error
+
+
+def _read(name: str, role: str, collections: tuple[str, ...], expires: datetime | None) -> KeyBody:
+    """What to make, by the same rules as over HTTP. Raises UserError."""
+    ends = None if expires is None else expires.replace(tzinfo=UTC)
+    if ends is not None and ends <= datetime.now(UTC):
+        raise UserError("--expires: lies in the past")
+    try:
+        return KeyBody.model_validate(
+            {"name": name, "role": role, "collections": list(collections) or None, "expires_at": ends}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{first['loc'][0]}: {str(first['input'])!r}: {first['msg']}") from error
 
 
 @contextmanager

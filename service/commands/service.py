@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+import sqlalchemy as sa
 from tqdm import tqdm
 
 from models.embedding import embed
 from service.commands.export import export
 from service.commands.options import PATH, UserError, gallery_options, settings_of, told_in_one_line
 from service.maintenance.backup import TargetExists, back_up
-from service.maintenance.fsck import examine
+from service.maintenance.fsck import Finding, examine
 from service.maintenance.index_check import snapshot_findings
 from service.maintenance.reembedding import CannotReembed, reembed
-from service.maintenance.rest import at_rest, opened
+from service.maintenance.rest import at_rest, drop_snapshots, opened, require_gallery
 from service.maintenance.restore import BadBackup
 from service.maintenance.restore import restore as restore_backup
 from service.maintenance.rotation import NoKey, rotate
 from service.recognition.batching import in_buckets
 from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.security.audit import Actor, AuditLog, Event
 from service.security.sealing import Sealer, add_key
-from service.settings import Settings
 from service.transfer.direct import open_store, recogniser_of
 
 
@@ -47,7 +49,10 @@ def fsck(as_json: bool, **options: Any) -> None:
     with _told(), opened(settings) as engine:
         store = open_store(settings, engine)
         sealer = Sealer.from_settings(settings)
-        snapshots = snapshot_findings(settings, store, sealer)
+
+        def snapshots(checked: dict[str, int]) -> Iterator[Finding]:
+            return snapshot_findings(settings, store, sealer, checked)
+
         examined = examine(engine, sealer, store.model_id, store.embedding_size, snapshots)
     document = examined.document()
     if as_json:
@@ -68,6 +73,7 @@ def backup(file: Path, **options: Any) -> None:
     """Copy the gallery into one FILE, consistent, while it is served. The encryption key is not in it."""
     with _told(), opened(settings_of(options)) as engine:
         manifest = back_up(engine, file)
+        _note(engine, "backup", manifest.faces)
     click.echo(
         f"{file}: {manifest.faces} faces of {manifest.subjects} subjects at revision {manifest.gallery_revision}, "
         f"sha256 of the database {manifest.sha256}"
@@ -99,6 +105,7 @@ def reembed_(**options: Any) -> None:
     """
     settings = settings_of(options)
     with _told():
+        require_gallery(settings)
         loaded = recogniser_of(settings)
         with at_rest(settings) as engine, _bar("face") as progressed:
             options_ = EngineOptions(threads=settings.threads or os.cpu_count() or 1)
@@ -113,6 +120,8 @@ def reembed_(**options: Any) -> None:
                 staging,
                 progressed,
             )
+            drop_snapshots(settings.index_dir)
+            _note(engine, "reembed", count)
     click.echo(f"{count} faces embedded anew; the gallery is of {loaded.model_id}")
 
 
@@ -127,10 +136,13 @@ def rotate_key(**options: Any) -> None:
     """
     settings = settings_of(options)
     with _told():
+        require_gallery(settings)
         sealer = Sealer.from_settings(settings)
         with at_rest(settings) as engine, _bar("face") as progressed:
+            # Snapshots are sealed with the old key, if at all; they are made again from the database.
+            drop_snapshots(settings.index_dir)
             count = rotate(engine, sealer, progressed)
-        _forget_snapshots(settings)
+            _note(engine, "rotate_key", count)
     click.echo(f"{count} faces sealed anew; everything is sealed with key {sealer.current}")
 
 
@@ -146,10 +158,11 @@ def new_key(file: Path) -> None:
     click.echo(f"{file}: key {key_id} is now the newest")
 
 
-def _forget_snapshots(settings: Settings) -> None:
-    """They are sealed with the old key, and are made again from the store."""
-    for file in settings.index_dir.glob("*"):
-        file.unlink()
+def _note(engine: sa.Engine, action: str, faces: int) -> None:
+    """What the operator does stands in the audit log too."""
+    AuditLog(engine).record(
+        Actor(None, "facemargin service", uuid.uuid4().hex), Event(action, details={"faces": faces}), 200
+    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from service.gallery import tables
-from service.gallery.database import open_engine, writing
+from service.gallery.database import consistent, open_engine, writing
 from service.maintenance.copying import copy_rows, read_sequences, stored, write_sequences
 
 DATABASE: Final = "facemargin.db"
@@ -116,10 +116,8 @@ def _copy_server(engine: sa.Engine, copy: Path) -> None:
     """Every row in one repeatable-read transaction."""
     into = open_engine(f"sqlite:///{copy}")
     try:
-        reading = engine.execution_options(isolation_level="REPEATABLE READ")
-        with reading.begin() as source, writing(into).begin() as target:
-            for table in reversed(tables.metadata.sorted_tables):
-                target.execute(sa.delete(table))  # what a new gallery begins with
+        with consistent(engine).begin() as source, writing(into).begin() as target:
+            target.execute(sa.delete(tables.collections))  # a new gallery begins with `default`
             copy_rows(source, target)
             write_sequences(target, read_sequences(source))
     finally:

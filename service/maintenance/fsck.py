@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -29,6 +29,10 @@ class Finding:
     remedy: str
 
 
+CheckSnapshots = Callable[[dict[str, int]], Iterator[Finding]]
+"""Gives the findings, and notes how many snapshots it looked at."""
+
+
 @dataclass
 class Examined:
     """What was looked at, and what was found. findings: the first thousand."""
@@ -51,16 +55,16 @@ class Examined:
 
 
 def examine(
-    engine: sa.Engine, sealer: Sealer, model_id: str, embedding_size: int, snapshots: Iterator[Finding]
+    engine: sa.Engine, sealer: Sealer, model_id: str, embedding_size: int, snapshots: CheckSnapshots
 ) -> Examined:
-    """Check everything; changes nothing. snapshots: what is wrong with the index snapshots."""
+    """Check everything; changes nothing. snapshots: tells what is wrong with the index snapshots."""
     examined = Examined()
     for check in (_database, _revision_log):
         for finding in check(engine, examined.checked):
             examined.add(finding)
     for finding in _faces(engine, sealer, model_id, embedding_size, examined.checked):
         examined.add(finding)
-    for finding in snapshots:
+    for finding in snapshots(examined.checked):
         examined.add(finding)
     for finding in _audit(engine, examined.checked):
         examined.add(finding)

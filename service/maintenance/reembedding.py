@@ -17,10 +17,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from service.gallery import tables
-from service.gallery.database import writing
+from service.gallery.database import forget_erased, writing
 from service.gallery.queries import log_change
 from service.gallery.sealed import crop_context, embedding_context
-from service.maintenance.rotation import forget_old_pages
 from service.recognition.crops import decode_crop
 from service.security.sealing import Sealer
 
@@ -58,7 +57,7 @@ def reembed(
         _switch(engine, staged, stale, model_id, total)
     for file in (staging, staging.with_name(staging.name + "-wal"), staging.with_name(staging.name + "-shm")):
         file.unlink(missing_ok=True)
-    forget_old_pages(engine)
+    forget_erased(engine)
     return total
 
 

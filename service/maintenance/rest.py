@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from service.data_folder import held
 from service.gallery.database import open_engine
 from service.gallery.errors import GalleryUnusable
+from service.gallery.snapshots import SnapshotFolder
+from service.security.sealing import Sealer
 from service.settings import Settings
 
 
@@ -41,14 +43,26 @@ def at_rest(settings: Settings) -> Iterator[sa.Engine]:
 @contextmanager
 def opened(settings: Settings) -> Iterator[sa.Engine]:
     """The migrated database, whoever else uses it. Raises GalleryUnusable."""
-    path = database_file(settings)
-    if path is not None and not path.is_file():
-        raise GalleryUnusable(f"there is no gallery at {path}; name its folder with --data-dir")
+    require_gallery(settings)
     engine = open_engine(settings.gallery_url)
     try:
         yield engine
     finally:
         engine.dispose()
+
+
+def require_gallery(settings: Settings) -> None:
+    """Raises GalleryUnusable where there is none: nobody looks after one that is only made now."""
+    path = database_file(settings)
+    if path is not None and not path.is_file():
+        raise GalleryUnusable(f"there is no gallery at {path}; name its folder with --data-dir")
+
+
+def drop_snapshots(folder: Path) -> None:
+    """Overwrite and unlink every snapshot of an index: the next start builds them anew. Raises OSError."""
+    snapshots = SnapshotFolder(folder, "", Sealer.none())
+    for key in snapshots.keys():  # noqa: SIM118 - not a dict
+        snapshots.drop(key)
 
 
 def database_file(settings: Settings) -> Path | None:

@@ -26,7 +26,7 @@ from service.maintenance.backup import (
     sync_folder,
 )
 from service.maintenance.copying import copy_rows, read_sequences, write_sequences
-from service.maintenance.rest import database_file
+from service.maintenance.rest import database_file, drop_snapshots
 from service.settings import Settings
 
 _LARGEST_MANIFEST = 2**20
@@ -54,7 +54,7 @@ def restore(archive: Path, settings: Settings, snapshots: Path) -> Manifest:
                 _place(scratch / DATABASE, file)
             else:
                 _insert(scratch / DATABASE, settings.gallery_url)
-        shutil.rmtree(snapshots, ignore_errors=True)
+        drop_snapshots(snapshots)
     return manifest
 
 

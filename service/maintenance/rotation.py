@@ -8,7 +8,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from service.gallery import tables
-from service.gallery.database import writing
+from service.gallery.database import forget_erased, writing
 from service.gallery.sealed import crop_context, embedding_context
 from service.security.sealing import Sealer
 
@@ -44,16 +44,8 @@ def rotate(engine: sa.Engine, sealer: Sealer, progressed: Callable[[int, int], N
             break
         done += len(rows)
         progressed(done, total)
-    forget_old_pages(engine)
+    forget_erased(engine)
     return done
-
-
-def forget_old_pages(engine: sa.Engine) -> None:
-    """SQLite: what was overwritten must not live on in the write-ahead log."""
-    if engine.dialect.name == "sqlite":
-        with engine.connect() as connection:
-            connection.exec_driver_sql("COMMIT")
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _resealed(row: sa.Row[tuple[object, ...]], sealer: Sealer) -> dict[str, object]:

@@ -53,7 +53,7 @@ class Fetcher:
         self._allowed = allowed
         self._ports = ports
         self._seconds = seconds
-        self._certificates = httpx.create_ssl_context(trust_env=False)
+        self._certificates = httpx.create_ssl_context()
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def fetch(self, url: str) -> bytes:
@@ -77,7 +77,10 @@ class Fetcher:
         ) as client:
             for _ in range(1 + _REDIRECTS):
                 address = await self._checked(target)
-                async with client.stream("GET", **_pinned(target, address, self._ports[target.scheme])) as answer:
+                # The very address that was checked is connected to; name and certificate stay the host's.
+                pinned = target.copy_with(host=str(address), port=self._ports[target.scheme])
+                sni = {"sni_hostname": target.raw_host.decode("ascii")}
+                async with client.stream("GET", pinned, headers=_headers(target), extensions=sni) as answer:
                     if not answer.has_redirect_location:
                         return await self._read(answer)
                     onward = target.join(answer.headers["location"])
@@ -123,11 +126,6 @@ async def resolve_host(host: str, port: int) -> list[Address]:
     return [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
 
 
-def _pinned(target: httpx.URL, address: Address, port: int) -> dict[str, object]:
-    """A request to the very address that was checked; name and certificate stay the host's."""
-    return {
-        "url": target.copy_with(host=str(address), port=port),
-        # Unpacking a small answer could take any amount of memory.
-        "headers": {"Host": target.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"},
-        "extensions": {"sni_hostname": target.raw_host.decode("ascii")},
-    }
+def _headers(target: httpx.URL) -> dict[str, str]:
+    # Not packed: unpacking a small answer could take any amount of memory.
+    return {"Host": target.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}

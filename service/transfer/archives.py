@@ -32,7 +32,7 @@ class PhotoArchive:
         self._largest = largest
         bounded = _BoundedReads(file)
         try:
-            self._zip = zipfile.ZipFile(bounded)  # type: ignore[call-overload]
+            self._zip = zipfile.ZipFile(bounded)
         except (*_DAMAGED, RuntimeError) as error:
             raise NotAnArchive(f"this is no zip archive that can be read ({error})") from error
         bounded.largest = None

@@ -14,6 +14,7 @@ from service.gallery.errors import SubjectNotFound
 from service.gallery.gallery import Gallery
 from service.gallery.records import Changes, Enrolled
 from service.recognition.analyser import AnalysedPhoto, Analyser
+from service.recognition.crops import encode_crop
 from service.recognition.errors import ImageError, Overloaded
 from service.transfer.photos import ImportedPhoto, PhotoSource, SubjectName, Unreadable, Unusable
 from service.transfer.reports import PhotoReport
@@ -98,7 +99,8 @@ class GalleryEnrolment:
             seen = await self._analyse(data)
         except ImageError as error:
             return Outcome(reason=error.code)
-        selection = select_faces([seen], self._policy)
+        encode = encode_crop if self._gallery.store.keep_crops else None
+        selection = select_faces([seen], self._policy, encode)
         if not selection.accepted:
             return Outcome(reason=selection.refusal)
         self._name(subject)

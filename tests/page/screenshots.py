@@ -49,6 +49,13 @@ def gallery(visit: Visit, drawings: dict[str, Path]) -> None:
     expect(panel.locator(".portrait img")).to_have_count(3)
 
 
+def person(visit: Visit, drawings: dict[str, Path]) -> None:
+    """One of them."""
+    panel = visit.show("gallery")
+    panel.get_by_role("link", name="Cleo Hart").click()
+    expect(panel.locator(".face-picture img")).to_have_count(2)
+
+
 def activity(visit: Visit, drawings: dict[str, Path]) -> None:
     """The audit log."""
     panel = visit.show("activity")
@@ -65,6 +72,7 @@ SCENES: dict[str, Callable[[Visit, dict[str, Path]], None]] = {
     "verify": verify,
     "identify": identify,
     "gallery": gallery,
+    "person": person,
     "activity": activity,
     "status": status,
 }
@@ -113,6 +121,9 @@ def enrol(client: httpx.Client, folder: Path) -> None:
 def photograph(browser: Browser, address: str, drawings: dict[str, Path], folder: Path) -> None:
     """Every scene on a desktop in the light, and two on a phone in the dark, side by side."""
     with visiting(browser, address, viewport=_DESKTOP, color_scheme="light", reduced_motion="reduce") as visit:
+        visit.open()
+        expect(visit.page.get_by_label("API key")).to_be_visible()
+        save(Image.open(io.BytesIO(visit.page.screenshot())), "sign-in")
         visit.sign_in(ADMIN_KEY)
         for name, scene in SCENES.items():
             scene(visit, drawings)

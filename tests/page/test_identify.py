@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
 import pytest
-from page.browsing import Visit
-from playwright.sync_api import expect
+from launching.server import ADMIN_KEY, Server
+from page.browsing import Visit, visiting
+from page.drawn_people import ADA, BEN, CLEO, draw
+from PIL import Image
+from playwright.sync_api import Browser, expect
 
 pytestmark = pytest.mark.usefixtures("known")
 
@@ -27,6 +31,31 @@ def test_several_photos_name_the_known_and_state_the_unknown(admin: Visit, demo:
     expect(panel.get_by_role("article", name="017_0.jpg")).to_contain_text("No face in this photo.")
     panel.get_by_role("button", name="Remove 011_3.jpg").click()
     expect(strangers).to_have_count(0)
+
+
+def test_labels_of_neighbours_keep_apart_on_a_phone(
+    browser: Browser, server: Server, client: httpx.Client, tmp_path: Path
+) -> None:
+    together = Image.new("RGB", (1920, 760))
+    for number, person in enumerate((BEN, CLEO, ADA)):
+        picture = draw(person, tmp_path / f"{number}.png")
+        together.paste(Image.open(picture), (640 * number, 0))
+        subject = f"/v1/collections/drawn/subjects/{number}"
+        client.put("/v1/collections/drawn", json={"name": "Drawn"}).raise_for_status()
+        client.put(subject, json={"name": "A name that is far too long for its face"}).raise_for_status()
+        client.post(f"{subject}/faces", files={"image": picture.read_bytes()}).raise_for_status()
+    together.save(tmp_path / "together.png")
+    with visiting(browser, server.address, viewport={"width": 360, "height": 740}) as visit:
+        visit.sign_in(ADMIN_KEY)
+        panel = visit.show("identify")
+        panel.get_by_label("Collection").select_option("drawn")
+        panel.get_by_label("Photos with faces").set_input_files(tmp_path / "together.png")
+        tags = panel.locator(".tag.yes")
+        expect(tags).to_have_count(3)
+        boxes = [box for tag in tags.all() if (box := tag.bounding_box())]
+        spans = sorted((box["x"], box["x"] + box["width"]) for box in boxes)
+        assert all(end <= start + 1 for (_, end), (start, _) in pairwise(spans))
+        assert visit.faults == []
 
 
 def test_another_collection_is_searched_anew(admin: Visit, client: httpx.Client, demo: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from service.gallery.database import open_engine
+from service.gallery.records import Changes
+from service.gallery.statements import collections, subjects
 from service.jobs import (
     Job,
     JobFailed,
@@ -20,7 +22,6 @@ from service.jobs import (
     JobState,
     JobStore,
     Progress,
-    forget_jobs_of,
     open_jobs,
 )
 from service.recognition.errors import Overloaded
@@ -170,8 +171,11 @@ def test_reports_forget_the_erased(engine: sa.Engine) -> None:
     ]
     store.note(job.id, JobState.DONE, Progress(2, 2, 2, {"errors": errors, "errors_left_out": 0}))
     with engine.begin() as connection:
-        forget_jobs_of(connection, "staff", "ada")
+        key = collections.put_collection(connection, "staff", Changes())[0].key
+        subjects.put_subject(connection, key, "ada", Changes())
+    with engine.begin() as connection:
+        subjects.erase_subject(connection, key, "ada")
     assert store.get(job.id).report == {"errors": errors[1:], "errors_left_out": 1}
     with engine.begin() as connection:
-        forget_jobs_of(connection, "staff", None)
+        collections.erase_collection(connection, "staff")
     assert store.latest(9, None) == []

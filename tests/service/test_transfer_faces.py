@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from service.transfer.exporting import export_faces
 
 from service.gallery.database import open_engine
 from service.gallery.errors import CollectionNotFound
@@ -23,6 +22,7 @@ from service.gallery.store import GalleryStore
 from service.recognition.crops import encode_crop
 from service.security.sealing import Sealer
 from service.transfer.errors import NotPortable, OtherModel
+from service.transfer.exporting import export_faces
 from service.transfer.format import FaceLine, Header, encode_embedding, parse_face, parse_header, render
 from service.transfer.importing import BATCH, FaceImport, import_faces
 

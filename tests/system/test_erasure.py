@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.security.sealing import add_key
@@ -38,9 +39,10 @@ def enrolled(client: httpx.Client, subject: str, photo: Path) -> list[bytes]:
     face_id = answer.json()["indexed"][0]["face_id"]
     embed = client.post("/v1/embed?encoding=base64&max_faces=1", files={"image": data}).json()
     embedding = base64.b64decode(embed["faces"][0]["embedding"])
+    halved = np.frombuffer(embedding, "<f4").astype("<f2").tobytes()  # as an index may hold it
     crop = client.get(f"{SUBJECTS}/{subject}/faces/{face_id}/crop").content
     assert len(crop) > 1000
-    return [piece for whole in (embedding, crop) for piece in _pieces(whole)] + [face_id.encode(), subject.encode()]
+    return [piece for whole in (embedding, halved, crop) for piece in _pieces(whole)] + [face_id.encode(), subject.encode()]
 
 
 def _pieces(data: bytes) -> list[bytes]:

@@ -12,6 +12,7 @@ from service.gallery.cursors import decode_cursor
 from service.gallery.errors import CollectionNotFound
 from service.gallery.queries import described, insert_row, log_change, new_id, page, read_keys
 from service.gallery.records import Changes, Collection, Erased, Page
+from service.gallery.statements.reports import forget_reports_of
 
 _COLLECTIONS, _SUBJECTS, _FACES = tables.collections.c, tables.subjects.c, tables.faces.c
 
@@ -63,10 +64,11 @@ def change_collection(connection: sa.Connection, identifier: str, changes: Chang
 
 
 def erase_collection(connection: sa.Connection, identifier: str) -> Erased:
-    """Erase it with everything in it, and what answers told of it. Raises CollectionNotFound."""
+    """Erase it with everything in it, and what answers and reports told of it. Raises CollectionNotFound."""
     collection = find_collection(connection, identifier)
     faces = sa.select(_FACES.key).join_from(tables.faces, tables.subjects)
     gone = read_keys(connection, faces.where(_SUBJECTS.collection_key == collection.key))
+    forget_reports_of(connection, collection.key, None)
     connection.execute(sa.delete(tables.collections).where(_COLLECTIONS.key == collection.key))
     connection.execute(sa.delete(tables.idempotency).where(tables.idempotency.c.collection_key == collection.key))
     revision, moment = log_change(connection, "collection_erased", collection.key)

@@ -11,6 +11,7 @@ from service.gallery.cursors import decode_cursor
 from service.gallery.errors import SameSubject, SubjectNotFound
 from service.gallery.queries import described, insert_row, log_change, log_changes, new_id, page, read_keys
 from service.gallery.records import Changes, Erased, Merged, Page, Subject
+from service.gallery.statements.reports import forget_reports_of
 
 _SUBJECTS, _FACES = tables.subjects.c, tables.faces.c
 
@@ -101,11 +102,12 @@ def merge_subject(connection: sa.Connection, collection_key: int, source: str, i
 
 
 def erase_subject(connection: sa.Connection, collection_key: int, identifier: str) -> Erased:
-    """Erase it with all its faces, and what answers told of it. Raises SubjectNotFound."""
+    """Erase it with all its faces, and what answers and reports told of it. Raises SubjectNotFound."""
     key = subject_key(connection, collection_key, identifier)
     gone = read_keys(connection, sa.select(_FACES.key).where(_FACES.subject_key == key).order_by(_FACES.key))
     # One entry a face: whoever follows the log needs no other knowledge of whose each was.
     log_changes(connection, "face_erased", collection_key, key, gone)
+    forget_reports_of(connection, collection_key, identifier)
     revision, moment = _erase(connection, collection_key, key)
     return Erased(collection_key, key, 1, gone, revision, moment)
 

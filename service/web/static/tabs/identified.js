@@ -13,8 +13,9 @@ export function marksOf(faces) {
     box: face.box,
     landmarks: face.landmarks,
     tone: isKnown(face) ? "yes" : "plain",
-    label: isKnown(face) ? `${face.candidates[0].name} ${percent(face.candidates[0].probability)}`
+    label: isKnown(face) ? face.candidates[0].name
       : faces.length > 1 ? String(number + 1) : words.identify.unknown,
+    note: isKnown(face) ? percent(face.candidates[0].probability) : null,
   })).sort((one, other) => (one.tone === "yes") - (other.tone === "yes"));
 }
 
