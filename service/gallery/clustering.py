@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +36,7 @@ class Clusters:
 
 def lists_for(size: int) -> int:
     """How many lists a set of this size gets."""
-    return max(1, round(2 * size**0.5))
+    return max(1, round(2 * math.sqrt(size)))
 
 
 def cluster(sample: NDArray[np.float32], size: int) -> Clusters:

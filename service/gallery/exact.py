@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeVar
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 _FEWEST_ROWS: Final = 64
+T = TypeVar("T", np.int64, np.float32)
 
 
 class ExactVectors:
@@ -16,8 +17,8 @@ class ExactVectors:
 
     def __init__(self, dimension: int) -> None:
         self._rows: dict[int, int] = {}
-        self._keys = np.empty(_FEWEST_ROWS, np.int64)
-        self._vectors = np.empty((_FEWEST_ROWS, dimension), np.float32)
+        self._keys: NDArray[np.int64] = np.empty(_FEWEST_ROWS, np.int64)
+        self._vectors: NDArray[np.float32] = np.empty((_FEWEST_ROWS, dimension), np.float32)
 
     def __len__(self) -> int:
         """How many vectors it holds."""
@@ -82,7 +83,7 @@ class ExactVectors:
         return similarities, self._keys[rows]
 
 
-def _grown(array: NDArray[np.float32], room: int) -> NDArray[np.float32]:
+def _grown(array: NDArray[T], room: int) -> NDArray[T]:
     larger = np.empty((room, *array.shape[1:]), array.dtype)
     larger[: len(array)] = array
     return larger

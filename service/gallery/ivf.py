@@ -36,7 +36,7 @@ class TrainedVectors:
 
     def __init__(self, clusters: Clusters, keys: NDArray[np.int64]) -> None:
         """keys: (N,) ascending, of all that will be filled in by `fill` and `fill_list`."""
-        lists, dimension = clusters.centres.shape
+        lists, dimension = len(clusters.centres), int(clusters.centres.shape[1])
         self.clusters = clusters
         self._keys = keys
         self._list_of = np.zeros(len(keys), np.int32)
@@ -62,7 +62,7 @@ class TrainedVectors:
     @property
     def bytes(self) -> int:
         """What its arrays take, FAISS's included."""
-        own = self._keys.nbytes + self._list_of.nbytes + self._alive.nbytes + 2 * self.clusters.centres.nbytes
+        own: int = self._keys.nbytes + self._list_of.nbytes + self._alive.nbytes + 2 * self.clusters.centres.nbytes
         return own + len(self._keys) * (2 * self._dimension + 8)
 
     def fill(self, keys: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
@@ -127,7 +127,8 @@ class TrainedVectors:
         inside = positions < len(self._keys)
         wanted, positions = wanted[inside], positions[inside]
         positions = positions[self._keys[positions] == wanted]
-        return positions[_bits(self._alive, positions)]
+        living: NDArray[np.int64] = positions[_bits(self._alive, positions)]
+        return living
 
     def _positions(self, number: int) -> NDArray[np.int64]:
         return _entries(self._index, number)[0]
@@ -148,7 +149,7 @@ class FrozenLists:
 
     def keys(self) -> NDArray[np.int64]:
         """(N,), ascending."""
-        return self._keys[np.unpackbits(self._alive, count=len(self._keys), bitorder="little").astype(bool)]
+        return self._keys[_bits(self._alive, np.arange(len(self._keys)))]
 
     def sizes(self) -> NDArray[np.int64]:
         """(L,): how many live in each list."""
@@ -163,7 +164,8 @@ class FrozenLists:
 
 
 def _bits(bits: NDArray[np.uint8], positions: NDArray[np.int64]) -> NDArray[np.bool_]:
-    return ((bits[positions >> 3] >> (positions & 7).astype(np.uint8)) & 1).astype(bool)
+    found: NDArray[np.uint8] = (bits[positions >> 3] >> (positions & 7).astype(np.uint8)) & 1
+    return found.astype(np.bool_)
 
 
 def _entries(index: faiss.IndexIVFScalarQuantizer, number: int) -> tuple[NDArray[np.int64], NDArray[np.float16]]:

@@ -44,7 +44,7 @@ class SnapshotWriter:
 
     def write(self, values: NDArray[Any]) -> None:
         """Append an array's bytes."""
-        view = memoryview(np.ascontiguousarray(values)).cast("B") if values.size else memoryview(b"")
+        view = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         for start in range(0, len(view), _BLOCK):
             self._pending += view[start : start + _BLOCK]
             while len(self._pending) >= _BLOCK:

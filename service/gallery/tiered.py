@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from service.gallery.clustering import Clusters
 from service.gallery.compaction import compacted
 from service.gallery.exact import ExactVectors
+from service.gallery.heap import give_back
 from service.gallery.index import unit_vectors
 from service.gallery.ivf import TrainedVectors
 from service.gallery.locks import ReadWriteLock
@@ -141,8 +142,10 @@ class TieredIndex:
             self._start_compaction()
 
     def _start_compaction(self) -> None:
-        self._compaction = threading.Thread(target=self._compact, name="index compaction", daemon=True)
-        self._compaction.start()
+        thread = threading.Thread(target=self._compact, name="index compaction", daemon=True)
+        # It waits for the lock, which the caller holds; whoever waits for it finds it started.
+        thread.start()
+        self._compaction = thread
 
     def _due(self) -> bool:
         if self._trained is None:
@@ -154,32 +157,33 @@ class TieredIndex:
     def _compact(self) -> None:
         faiss.omp_set_num_threads(1)  # of this thread alone: searches keep the other cores
         began = time.perf_counter()
-        with self._lock.writing():
-            self._removed_since = set()
         try:
-            # A removal between the two is in the set and not in the state, which does no harm.
-            with self._lock.reading():
-                state = self._state()
-            trained = compacted(state)
+            self._file_all()
+            logger.info("%d faces filed into lists in %.1f s", len(self), time.perf_counter() - began)
         except (MemoryError, RuntimeError) as error:
+            self._not_before = time.monotonic() + _PATIENCE_SECONDS
             logger.error("the index of %d faces could not be compacted: %s", len(self), " ".join(str(error).split()))
+        finally:
             with self._lock.writing():
                 self._removed_since, self._compaction = None, None
-                self._not_before = time.monotonic() + _PATIENCE_SECONDS
-            return
-        self._file(state, trained)
-        logger.info(
-            "%d faces filed into lists in %.1f s", 0 if trained is None else len(trained), time.perf_counter() - began
-        )
+                self._compact_if_due()
+            give_back()
 
-    def _file(self, state: VectorState, trained: TrainedVectors | None) -> None:
-        """Put what was made of a state in its place, without what was removed since."""
+    def _file_all(self) -> None:
+        """Make new lists of everything, and put them in the place of the old. Raises MemoryError, RuntimeError."""
+        with self._lock.writing():
+            self._removed_since = set()
+        with self._lock.reading():
+            # What is removed in between is in the set and not in the state, which does no harm.
+            state = self._state()
+        self._put_in_place(state, compacted(state))
+
+    def _put_in_place(self, state: VectorState, trained: TrainedVectors | None) -> None:
+        """Search what was made of a state from now on, without what was removed since."""
         with self._lock.writing():
             removed = np.fromiter(self._removed_since or (), np.int64)
             if trained is not None:
                 trained.remove(removed)
             # A key removed and added again since then stands for another vector, which has not been filed.
             filed = np.isin(self._exact.keys, np.setdiff1d(state.keys, removed))
-            self._exact = self._exact.only(~filed)
-            self._trained, self._removed_since, self._compaction = trained, None, None
-            self._compact_if_due()
+            self._exact, self._trained = self._exact.only(~filed), trained

@@ -60,7 +60,7 @@ class VectorParts:
     @property
     def dimension(self) -> int:
         """D."""
-        return self.exact.vectors.shape[1]
+        return int(self.exact.vectors.shape[1])
 
     def keys(self) -> NDArray[np.int64]:
         """(N,): all keys, in no order."""

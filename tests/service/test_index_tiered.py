@@ -254,7 +254,7 @@ def test_what_is_removed_while_it_is_compacted_stays_away() -> None:
     filed = compacted(state)
     assert filed is not None
     assert len(filed) == 102
-    index._file(state, filed)
+    index._put_in_place(state, filed)
     similarities, keys = index.search(units(1, 7), 200)
     assert (keys[0, 0], similarities[0, 0]) == (1000, pytest.approx(1, abs=HALF))
     assert sorted(keys[0].tolist()) == sorted({*range(100), 1000, 1001} - {3})

@@ -114,9 +114,12 @@ def test_more_than_may_wait_is_refused_and_released(pool: JobPool) -> None:
         go_on.wait(10)
         return Progress(0, 0, 0, {})
 
-    with pytest.raises(Overloaded):
+    def submit_many() -> None:
         for number in range(100):
             pool.submit("import_photos", "a key", "default", work, lambda number=number: released.append(number))
+
+    with pytest.raises(Overloaded):
+        submit_many()
     assert len(released) == 1
     go_on.set()
 
