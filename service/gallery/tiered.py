@@ -156,12 +156,12 @@ class TieredIndex:
 
     def _compact(self) -> None:
         faiss.omp_set_num_threads(1)  # of this thread alone: searches keep the other cores
-        began = time.perf_counter()
+        began, self._not_before = time.perf_counter(), time.monotonic() + _PATIENCE_SECONDS
         try:
             self._file_all()
+            self._not_before = 0.0
             logger.info("%d faces filed into lists in %.1f s", len(self), time.perf_counter() - began)
         except (MemoryError, RuntimeError) as error:
-            self._not_before = time.monotonic() + _PATIENCE_SECONDS
             logger.error("the index of %d faces could not be compacted: %s", len(self), " ".join(str(error).split()))
         finally:
             with self._lock.writing():

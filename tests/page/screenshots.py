@@ -138,8 +138,8 @@ def photograph(browser: Browser, address: str, drawings: dict[str, Path], folder
         expect(visit.page.get_by_label("API key")).to_be_visible()
         save(Image.open(io.BytesIO(visit.page.screenshot())), "sign-in")
         visit.sign_in(ADMIN_KEY)
-        for name, scene in SCENES.items():
-            scene(visit, drawings)
+        for name, prepare in SCENES.items():
+            prepare(visit, drawings)
             visit.page.wait_for_timeout(300)
             save(Image.open(io.BytesIO(visit.page.screenshot())), name)
 

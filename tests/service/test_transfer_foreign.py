@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from compreface_database import FIRST, SECOND, fill
-from databases import postgres  # noqa: F401 - a fixture
 
 from service.transfer.compreface import PHOTO_NOT_KEPT, CompreFaceDatabase
 from service.transfer.errors import TransferError
@@ -23,7 +22,7 @@ def plain(url: str) -> str:
     return url.replace("+psycopg", "")
 
 
-def test_comprefaces_photos_come_out_with_their_subjects(postgres: str) -> None:  # noqa: F811
+def test_comprefaces_photos_come_out_with_their_subjects(postgres: str) -> None:
     fill(postgres, {FIRST: {"ada": [b"one", None], "José": [b"two", bytes(200)]}})
     database = CompreFaceDatabase(plain(postgres), None, largest=100)
     seen: list[Any] = []
@@ -39,7 +38,7 @@ def test_comprefaces_photos_come_out_with_their_subjects(postgres: str) -> None:
     database.close()
 
 
-def test_comprefaces_services_are_kept_apart(postgres: str) -> None:  # noqa: F811
+def test_comprefaces_services_are_kept_apart(postgres: str) -> None:
     fill(postgres, {FIRST: {"ada": [b"one"]}, SECOND: {"ada": [b"two"]}})
     with pytest.raises(TransferError, match=r"--service; .*'service 0', 'service 1'"):
         CompreFaceDatabase(postgres, None, 100)
@@ -51,7 +50,7 @@ def test_comprefaces_services_are_kept_apart(postgres: str) -> None:  # noqa: F8
         database.close()
 
 
-def test_what_is_no_compreface(postgres: str) -> None:  # noqa: F811
+def test_what_is_no_compreface(postgres: str) -> None:
     with pytest.raises(TransferError, match="cannot be read"):
         CompreFaceDatabase(postgres.rsplit("/", 1)[0] + "/elsewhere", None, 100)
     with pytest.raises(TransferError, match="postgresql://"):

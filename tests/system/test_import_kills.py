@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compreface_database import FIRST, fill
 from launching.server import COMMAND
 from transfer import portable
 
@@ -21,7 +22,7 @@ from models import checkpoint
 from models.pretrained import RECOGNISER
 
 ADMIN_KEY = "an admin key for tests only"
-FACES = 12_000
+FACES = 6_000
 
 
 @pytest.fixture
@@ -132,12 +133,8 @@ def test_a_server_killed_in_an_import_keeps_whole_batches_and_marks_its_job(
 def test_compreface_moves_over(
     launch: Any, start: Any, environment: dict[str, str], postgres: str, demo: Path, tmp_path: Path
 ) -> None:
-    from service.test_transfer_foreign import FIRST, fill  # type: ignore[import-not-found]
-
-    fill(
-        postgres,
-        {FIRST: {"obama": [(demo / "obama.jpg").read_bytes(), None], "ada": [(demo / "006_A.jpg").read_bytes()]}},
-    )
+    obama, ada = ((demo / name).read_bytes() for name in ("obama.jpg", "006_A.jpg"))
+    fill(postgres, {FIRST: {"obama": [obama, None], "ada": [ada]}})
     server = start(tmp_path / "data", **environment).wait_until_ready()
     where = ("--url", server.address, "--api-key", ADMIN_KEY, "--json")
     report = finished(launch("import", postgres, "--from", "compreface", *where))

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 from urllib.parse import quote
 
 from facemargin.answers import Page
@@ -17,9 +17,19 @@ from facemargin.retrying import Repeat
 
 T = TypeVar("T")
 Query = Mapping[str, str | int | float | bool | None]
-Source = str | os.PathLike[str] | bytes | IO[bytes]
-"""A file by its path, by its content, or open for reading."""
 _CHUNK = 1 << 18
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open for reading bytes."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most so many bytes; all that is left for -1; none at the end."""
+
+
+Source = str | os.PathLike[str] | bytes | Readable
+"""A file by its path, by its content, or open for reading."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class Upload:
         elif isinstance(self.content, str | os.PathLike):
             with Path(self.content).open("rb") as file:
                 yield from _read(file)
-        elif hasattr(self.content, "read"):
+        elif isinstance(self.content, Readable):
             yield from _read(self.content)
         else:
             yield from self.content
@@ -119,6 +129,6 @@ def listing(path: str, member: str, kind: type[T], query: Query) -> Listing[T]:
     return Listing(lambda cursor: Ask("GET", path, read, {**query, "cursor": cursor}))
 
 
-def _read(file: IO[bytes]) -> Iterator[bytes]:
+def _read(file: Readable) -> Iterator[bytes]:
     while piece := file.read(_CHUNK):
         yield piece

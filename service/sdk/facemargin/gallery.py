@@ -94,7 +94,8 @@ def enrol(
     """Enrol faces from one photo or several.
 
     face_policy: what to take of a photo: its `single` usable face, its `largest` face, or `all` faces.
-    Raises Problem `no_face`, `multiple_faces` or `low_quality` if nothing was enrolled; its member `rejected` tells why.
+    Raises Problem `no_face`, `multiple_faces` or `low_quality` if nothing was enrolled; its member `rejected` tells
+    why.
     """
     query = {"face_policy": face_policy, "create_subject": create_subject}
     path = _subjects(collection, subject, "faces")

@@ -58,7 +58,13 @@ def identify(
     far: rate of false identifications of one search to keep, by default the service's own; or else `threshold`,
     a cosine to decide at. top_k: most candidates a face.
     """
-    query = {"collection": collection, "top_k": top_k, "far": far, "threshold": threshold, "max_faces": max_faces}
+    query: Query = {
+        "collection": collection,
+        "top_k": top_k,
+        "far": far,
+        "threshold": threshold,
+        "max_faces": max_faces,
+    }
     read = reads(Identification)
     if isinstance(image, FaceId | Embedding):
         return Ask("POST", "/v1/identify", read, query, member_of(image))

@@ -22,7 +22,7 @@ export class People {
   #timer = null;
   #list = element("ul", { class: "people", "aria-label": text.heading });
   #note = element("div");
-  #search = element("input", { type: "search", placeholder: text.search, "aria-label": text.search, autocomplete: "off",
+  #search = element("input", { type: "search", placeholder: text.searchHint, "aria-label": text.search, autocomplete: "off",
     oninput: () => this.#typed() });
   #more = element("button", { type: "button", class: "quiet more", hidden: true, onclick: () => this.#read(this.#cursor) },
     words.more);

@@ -100,6 +100,7 @@ export const words = {
     faces: { one: "1 face", other: "# faces" },
     heading: "People",
     search: "Search by name or id",
+    searchHint: "Name or id",
     nobody: "Nobody here yet",
     nobodyAbout: "Add a person with one to five good photos.",
     nobodyRead: "Your key may look and search; adding people takes a key of the role enrol.",
