@@ -81,17 +81,17 @@ class PeakMemory(threading.Thread):
     def __init__(self, server: Server) -> None:
         super().__init__(daemon=True)
         self._server = server
-        self._stop = threading.Event()
+        self._ending = threading.Event()
         self.before = self.peak = server.resident_bytes()
 
     def run(self) -> None:
         """Look twenty times a second."""
-        while not self._stop.wait(0.05):
+        while not self._ending.wait(0.05):
             self.peak = max(self.peak, self._server.resident_bytes())
 
     def stop(self) -> None:
         """No longer look."""
-        self._stop.set()
+        self._ending.set()
         self.join()
 
 

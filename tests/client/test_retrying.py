@@ -40,7 +40,7 @@ def refusing() -> Refuse:
     """`with refusing(503, 503) as stub` serves on a free port."""
 
     @contextmanager
-    def serving(*statuses: int, retry_after: str | None = None) -> Iterator[Stub]:
+    def started(*statuses: int, retry_after: str | None = None) -> Iterator[Stub]:
         stub = Stub(list(statuses), retry_after)
         server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(stub))
         stub.address = f"http://127.0.0.1:{server.server_port}"
@@ -53,7 +53,7 @@ def refusing() -> Refuse:
             thread.join()
             server.server_close()
 
-    return serving
+    return started
 
 
 @pytest.mark.parametrize("statuses", [(503, 503), (429, 503), (BROKEN_OFF, 503), (502, 504)])
@@ -82,44 +82,56 @@ def test_the_async_client_does_the_same(refusing: Refuse) -> None:
 def test_it_waits_as_long_as_it_is_told(refusing: Refuse) -> None:
     with refusing(429, retry_after="1") as stub, Client(stub.address, retrying=QUICK) as client:
         client.subject("ada")
-    with refusing(429, retry_after="60") as stub, Client(stub.address, retrying=QUICK) as client:
-        with pytest.raises(Problem) as refused:
-            client.subject("ada")
+    with (
+        refusing(429, retry_after="60") as stub,
+        Client(stub.address, retrying=QUICK) as client,
+        pytest.raises(Problem) as refused,
+    ):
+        client.subject("ada")
     assert (refused.value.status, refused.value.retry_after) == (429, 60)
     assert len(stub.tokens) == 1
 
 
 def test_it_gives_up(refusing: Refuse) -> None:
-    with refusing(*[503] * 9) as stub, Client(stub.address, retrying=QUICK) as client:
-        with pytest.raises(Problem, match="503 no_problem_document"):
-            client.subject("ada")
+    with (
+        refusing(*[503] * 9) as stub,
+        Client(stub.address, retrying=QUICK) as client,
+        pytest.raises(Problem, match="503 no_problem_document"),
+    ):
+        client.subject("ada")
     assert len(stub.tokens) == QUICK.attempts
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 500])
 def test_other_refusals_are_final(refusing: Refuse, status: int) -> None:
-    with refusing(status) as stub, Client(stub.address, retrying=QUICK) as client, pytest.raises(Problem):
-        client.subject("ada")
+    with refusing(status) as stub, pytest.raises(Problem):
+        quick(stub).subject("ada")
     assert len(stub.tokens) == 1
 
 
 @pytest.mark.parametrize("outcome", [BROKEN_OFF, 503])
 def test_a_key_is_not_made_twice(refusing: Refuse, outcome: int) -> None:
-    with refusing(outcome) as stub, Client(stub.address, retrying=QUICK) as client:
-        with pytest.raises((Problem, Unreachable)):
-            client.create_key("door", "read")
+    with (
+        refusing(outcome) as stub,
+        Client(stub.address, retrying=QUICK) as client,
+        pytest.raises((Problem, Unreachable)),
+    ):
+        client.create_key("door", "read")
     assert stub.tokens == [None]
 
 
 def test_a_file_is_imported_again_but_a_stream_is_not(refusing: Refuse, tmp_path: Path) -> None:
     file = tmp_path / "faces.ndjson"
     file.write_bytes(b"a line\n")
-    with refusing(503, 400) as stub, Client(stub.address, retrying=QUICK) as client:
-        with pytest.raises(Problem, match="400"):
-            client.import_faces(file)
+    with (
+        refusing(503, 400) as stub,
+        Client(stub.address, retrying=QUICK) as client,
+        pytest.raises(Problem, match="400"),
+    ):
+        client.import_faces(file)
     assert stub.bodies == [b"a line\n"] * 2
-    with refusing(503) as stub, Client(stub.address, retrying=QUICK) as client, pytest.raises(Problem, match="503"):
-        client.import_faces(iter([b"a line\n"]))
+    with refusing(503) as stub, pytest.raises(Problem, match="503"):
+        quick(stub).import_faces(iter([b"a line\n"]))
     assert len(stub.bodies) == 1
 
 
@@ -133,6 +145,11 @@ def test_nobody_there_is_said_in_one_line() -> None:
     assert not error.value.sent
     with pytest.raises(ValueError, match="must begin with"):
         Client("127.0.0.1:8000")
+
+
+def quick(stub: Stub) -> Client:
+    """A client of the stub that does not wait long."""
+    return Client(stub.address, "key", retrying=QUICK)
 
 
 def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
