@@ -32,9 +32,11 @@ run: install ## Start the service on 127.0.0.1:8000 (HOST=, PORT= and DATA_DIR= 
 	@exec $(BIN)/facemargin serve --host $(HOST) --port $(PORT) --data-dir $(DATA_DIR)
 
 # The two halves never share a process when they are used. In one process a training test once crashed beside FAISS
-# and OpenVINO (each brings its own threads; the cause is not proved): hence two runs.
+# and OpenVINO (each brings its own threads; the cause is not proved): hence
+# two runs. The page has a third: what drives the browser keeps an event loop, in which no other test can start one.
 test: install ## Run the tests
-	$(BIN)/python -m pytest --ignore=tests/training
+	$(BIN)/python -m pytest --ignore=tests/training --ignore=tests/page
+	$(BIN)/python -m pytest tests/page
 	$(BIN)/python -m pytest tests/training
 
 lint: install ## Check style, types and the import contracts

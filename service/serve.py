@@ -17,6 +17,7 @@ import uvicorn
 from pydantic import ValidationError
 from pydantic_core import PydanticUndefined
 
+from service.allocator import bound_arenas
 from service.app import create_app
 from service.data_folder import held
 from service.draining import Drain, DrainingServer
@@ -84,6 +85,7 @@ def serve(**options: Any) -> None:
         name = str(first["loc"][0])
         raise _UserError(f"{name} (FACEMARGIN_{name.upper()}): {first['msg']}") from error
     configure(settings.log_format)
+    bound_arenas()
     try:
         _run(settings)
     except (_Unusable, GalleryUnusable, TracingUnavailable, Exposed) as error:

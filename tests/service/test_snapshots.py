@@ -260,6 +260,30 @@ def test_a_full_disk_leaves_the_one_before(folder: SnapshotFolder) -> None:
     assert len(list(folder._path.iterdir())) == 1
 
 
+def test_it_is_on_the_disk_before_it_has_its_name(folder: SnapshotFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill does not show this, a power cut would."""
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_fsync(descriptor: int) -> None:
+        done.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        fsync(descriptor)
+
+    def noted_replace(self: Path, target: Path) -> Path:
+        done.append(f"rename {self.name} {target.name}")
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", noted_fsync)
+        patch.setattr(Path, "replace", noted_replace)
+        save(folder, people(TieredIndex(SIZE), 6))
+    assert done == [
+        "fsync collection-1.unfinished",
+        "rename collection-1.unfinished collection-1.index",
+        "fsync index",
+    ]
+
+
 # ---- kill -9
 
 SIZES = (40, 3000, 12000)
