@@ -22,6 +22,9 @@ from service.gallery.vector_state import VectorParts, VectorState
 
 logger = logging.getLogger(__name__)
 
+# Up to here exactness is cheap: a search of 512 numbers a face takes 8 ms of one core, less than finding and embedding
+# a face does. Lists are quicker at every size, 1.3 to 2.2 times, with half the memory, and find 0.998 to 1.0 of the
+# nearest. Measured with `python bench/index.py --json index.json --size 20000 --size 50000 --size 100000`.
 SWITCH_SIZE: Final = 50_000
 _DELTA_SHARE: Final = 0.1
 _DEAD_SHARE: Final = 0.1

@@ -11,9 +11,10 @@ import pytest
 from launching.server import ADMIN_KEY, Server
 from page.browsing import Visit, launch, visiting
 from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 COLLECTION = "default"
+expect.set_options(timeout=20_000)  # milliseconds: a busy machine is slow, not wrong
 
 
 @pytest.fixture(scope="session")

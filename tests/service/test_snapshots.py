@@ -266,7 +266,7 @@ def test_it_is_on_the_disk_before_it_has_its_name(folder: SnapshotFolder, monkey
     fsync, replace = os.fsync, Path.replace
 
     def noted_fsync(descriptor: int) -> None:
-        done.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
+        done.append(f"fsync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
         fsync(descriptor)
 
     def noted_replace(self: Path, target: Path) -> Path:

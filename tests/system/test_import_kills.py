@@ -50,13 +50,13 @@ def finished(process: subprocess.Popen[str]) -> dict[str, Any]:
     return report
 
 
-def faces_in(database: Path) -> int:
-    """How many faces are committed; 0 before there is a table."""
+def faces_in(database: Path, condition: str = "true") -> int:
+    """How many faces are committed, of those that fulfil a condition; 0 before there is a table."""
     if not database.exists():
         return 0
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         try:
-            return int(connection.execute("SELECT count(*) FROM faces").fetchone()[0])
+            return int(connection.execute(f"SELECT count(*) FROM faces WHERE {condition}").fetchone()[0])
         except sqlite3.OperationalError:
             return 0
 
@@ -93,8 +93,24 @@ def test_an_import_killed_half_way_is_sent_again(launch: Any, tmp_path: Path) ->
         assert connection.execute("SELECT count(*) FROM subjects").fetchone()[0] == FACES // 4
         empty = "SELECT count(*) FROM subjects WHERE key NOT IN (SELECT subject_key FROM faces)"
         assert connection.execute(empty).fetchone()[0] == 0
-    checked = launch("service", "fsck", "--json", "--data-dir", data_dir)
-    assert finished(checked)["intact"] is True
+    _seal_with_a_kill_half_way(launch, data_dir, tmp_path / "keys")
+
+
+def _seal_with_a_kill_half_way(launch: Any, data_dir: Path, keys: Path) -> None:
+    where = ("--data-dir", data_dir, "--encryption-key-file", keys)
+    assert launch("service", "new-key", keys).wait(60) == 0
+    killed = launch("service", "rotate-key", *where)
+    while not 0 < faces_in(data_dir / "facemargin.db", "sealed_with IS NOT NULL") < FACES:
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    assert faces_in(data_dir / "facemargin.db", "sealed_with IS NULL") > 0
+    assert finished(launch("service", "fsck", "--json", *where))["intact"] is True
+    again = launch("service", "rotate-key", *where)
+    assert again.wait(120) == 0
+    assert faces_in(data_dir / "facemargin.db", "sealed_with IS NULL") == 0
+    assert finished(launch("service", "fsck", "--json", *where))["intact"] is True
 
 
 def test_a_server_killed_in_an_import_keeps_whole_batches_and_marks_its_job(
