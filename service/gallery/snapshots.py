@@ -105,10 +105,17 @@ class SnapshotFolder:
             return None
 
     def read(self, collection_key: int) -> Snapshot:
-        """The last one that was saved. Raises SnapshotUnusable, SealError."""
+        """The last one that was saved, also while another process saves. Raises SnapshotUnusable, SealError."""
+        path = self._file(collection_key)
         try:
-            with self._file(collection_key).open("rb") as file:
-                return self._read(SnapshotReader(file, self._sealer), collection_key)
+            while True:
+                with path.open("rb") as file:
+                    try:
+                        return self._read(SnapshotReader(file, self._sealer), collection_key)
+                    except SnapshotUnusable:
+                        # Replaced while it was read, and overwritten: then it is the new one that counts.
+                        if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                            raise
         except OSError as error:
             raise SnapshotUnusable(f"it cannot be read ({error.strerror})") from error
         except (KeyError, TypeError, ValueError, OverflowError, MemoryError, RuntimeError) as error:

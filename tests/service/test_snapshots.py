@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from service.gallery import snapshot_file
 from service.gallery.index import FlatIndex
 from service.gallery.snapshots import SnapshotFolder
 from service.gallery.subjects import SubjectIndex
@@ -195,6 +197,20 @@ def test_a_forger_without_the_key_gets_nowhere(tmp_path: Path, caplog: pytest.Lo
     with refused(folder, caplog):
         forged = file.read_bytes()[:-32].replace(b'"revision": 5', b'"revision": 6')
         file.write_bytes(forged + hashlib.sha256(forged).digest())
+
+
+def test_replaced_while_it_is_read(folder: SnapshotFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a server, while `fsck` looks."""
+    save(folder, people(TieredIndex(SIZE), 600))
+    check, times = snapshot_file._check_digest, []
+
+    def replaced_before(file: IO[bytes]) -> None:
+        if not times:
+            times.append(save(folder, people(TieredIndex(SIZE), 900), revision=6))
+        check(file)
+
+    monkeypatch.setattr(snapshot_file, "_check_digest", replaced_before)
+    assert folder.read(1).revision == 6
 
 
 # ---- erasure
