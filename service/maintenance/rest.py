@@ -59,8 +59,8 @@ def require_gallery(settings: Settings) -> None:
 
 
 def drop_snapshots(folder: Path) -> None:
-    """Overwrite and unlink every snapshot of an index: the next start builds them anew. Raises OSError."""
-    snapshots = SnapshotFolder(folder, "", Sealer.none())
+    """Overwrite and unlink every snapshot, whole or not: the next start builds the indexes anew. Raises OSError."""
+    snapshots = SnapshotFolder(folder, "", Sealer.none()).open()
     for key in snapshots.keys():  # noqa: SIM118 - not a dict
         snapshots.drop(key)
 
