@@ -10,6 +10,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from service.errors import Problem, problem_response
 
 _NOT_HTTP = Problem(400, "malformed_request", "this is not a valid HTTP request")
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 1 << 20
 
 
 class HttpProtocol(H11Protocol):
@@ -19,9 +21,24 @@ class HttpProtocol(H11Protocol):
         super().__init__(*arguments, **named)
         limit = self.config.h11_max_incomplete_event_size
         self.conn = _Connection(h11.SERVER) if limit is None else _Connection(h11.SERVER, limit)
+        self._to_discard: int | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """What comes in: a request, or after a refusal something to throw away."""
+        if self._to_discard is None:
+            super().data_received(data)
+            return
+        self._to_discard -= len(data)
+        if self._to_discard < 0:
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer, and close: where such a request ends is anybody's guess."""
+        """Answer, and close: where such a request ends is anybody's guess.
+
+        The client may still be sending, and a connection that is closed with something unread is reset: the client
+        would never see the answer. So only our half is closed at first, and what still comes is thrown away, until
+        the client closes its half, or for a while.
+        """
         response = problem_response(_NOT_HTTP)
         headers = [*response.raw_headers, (b"cache-control", b"no-store"), (b"connection", b"close")]
         for event in (
@@ -30,7 +47,9 @@ class HttpProtocol(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self._to_discard = _LINGER_BYTES
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
 
 
 class _Connection(h11.Connection):

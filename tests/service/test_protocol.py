@@ -34,12 +34,15 @@ def port() -> Iterator[int]:
     thread.join()
 
 
-def answer(port: int, sent: bytes) -> tuple[str, dict[str, str], bytes]:
-    """Status line, headers and body of the one answer to these bytes."""
+def answer(port: int, *sent: bytes) -> tuple[str, dict[str, str], bytes]:
+    """Status line, headers and body of the one answer to these bytes, sent with a pause after each part."""
 
     async def talk() -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(sent)
+        for part in sent[:-1]:
+            writer.write(part)
+            await asyncio.sleep(0.2)
+        writer.write(sent[-1])
         got = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         return got
@@ -70,6 +73,26 @@ def test_what_is_no_http_gets_a_problem_and_the_connection_ends(port: int, sent:
     assert headers["connection"] == "close"
     problem = json.loads(body)
     assert (problem["status"], problem["code"]) == (400, "malformed_request")
+
+
+def test_a_client_that_goes_on_sending_still_sees_the_answer(port: int) -> None:
+    header = b"X: " + b"x" * 100_000
+
+    status, _, _ = answer(port, b"GET / HTTP/1.1\r\nHost: a\r\n" + header, header, header)
+
+    assert status == "HTTP/1.1 400 Bad Request"
+
+
+def test_a_client_that_sends_without_end_is_cut_off(port: int) -> None:
+    async def talk() -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"nothing at all\r\n\r\n")
+        for _ in range(1000):
+            writer.write(b"x" * 100_000)
+            await writer.drain()
+
+    with pytest.raises(ConnectionError):
+        asyncio.run(talk())
 
 
 def test_what_is_http_is_served(port: int) -> None:
