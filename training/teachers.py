@@ -52,3 +52,8 @@ class StoredTeacher:
     def __call__(self, views: Tensor, index: Tensor) -> Tensor:
         """Look up; the views are not needed."""
         return torch.nn.functional.normalize(self._embeddings[index.cpu()], dim=1).to(views.device)
+
+    def means(self, labels: Tensor, classes: int) -> Tensor:
+        """labels (N,) of the stored images in [0, classes) -> (classes, T) of unit length; of no image: zeros."""
+        sums = self._embeddings.new_zeros(classes, self.embedding_size).index_add_(0, labels, self._embeddings)
+        return torch.nn.functional.normalize(sums, dim=1)

@@ -9,6 +9,8 @@ import torch
 
 from training.data.sources import DataError, SourceConfig
 from training.losses.distillation import embedding_regression, relation_regression
+from training.tasks.recognition import Distillation
+from training.tasks.recognition_config import DistillationConfig
 from training.teachers import OnnxTeacher, StoredTeacher
 
 
@@ -51,6 +53,25 @@ def test_stored_embeddings_are_found_by_key_and_a_missing_one_is_named(tmp_path:
     torch.testing.assert_close(targets, torch.tensor([[0.0, 1.0], [1.0, 0.0]]))
     with pytest.raises(DataError, match="c/3"):
         StoredTeacher(path, ["c/3"])
+
+
+def test_the_centre_of_an_identity_is_the_mean_of_its_stored_embeddings(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.npz"
+    embeddings = np.array([[1, 0], [0, 1], [0, -1]], np.float16)
+    np.savez(path, key=["a/1.webp", "a/2.webp", "c/1.webp"], embedding=embeddings)
+    means = StoredTeacher(path, ["a/1", "a/2", "c/1"]).means(torch.tensor([0, 0, 2]), 3)
+    torch.testing.assert_close(means, torch.tensor([[0.5**0.5, 0.5**0.5], [0.0, 0.0], [0.0, -1.0]]))
+
+
+def test_a_known_identity_draws_the_target_to_its_centre_and_an_unknown_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.npz"
+    np.savez(path, key=["a/1.webp", "x/1.webp"], embedding=np.array([[1, 0], [1, 0]], np.float16))
+    config = DistillationConfig(embeddings=path, centres=path, centre_share=0.5)
+    centres = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    distillation = Distillation(config, 8, StoredTeacher(path, ["a/1", "x/1"]), centres)
+    targets = distillation.targets(torch.zeros(2, 3, 112, 112), torch.tensor([0, 1]), torch.tensor([1, -1]))
+    torch.testing.assert_close(targets, torch.tensor([[0.5**0.5, 0.5**0.5], [1.0, 0.0]]))
+    assert "centres" not in distillation.state_dict()
 
 
 def test_the_peer_as_a_teacher_gives_the_embeddings_stored_beside_the_data(shared: Path) -> None:

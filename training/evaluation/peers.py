@@ -111,11 +111,7 @@ class Yunet:
         An image is only ever shrunk (to `max_side`, or the graph's own size), never enlarged.
         """
         scale = min(1.0, (self._fixed or max_side) / max(image.shape[:2]))
-        fed = self._prepare(image, scale)
-        values = self._session.run(None, {"input": fed})
-        outputs = dict(zip([o.name for o in self._session.get_outputs()], values, strict=True))
-        height, width = fed.shape[2:]
-        boxes, landmarks, scores = decode_yunet(outputs, height, width, score_threshold)
+        boxes, landmarks, scores = decode_yunet(self._said(self._prepare(image, scale)), score_threshold)
         keep = distinct(boxes, scores, overlap_limit=0.3)
         return [
             Face(
@@ -125,6 +121,19 @@ class Yunet:
             )
             for i in keep
         ]
+
+    def maps(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """What every cell says of an (H, W, 3) uint8 RGB image whose sides are multiples of 32, not shrunk.
+
+        A (15, H/s, W/s) map for each stride s: score in [0, 1], then in pixels the box's centre x, y, width, height
+        and five landmarks x, y.
+        """
+        return self._said(self._prepare(image, scale=1.0))
+
+    def _said(self, fed: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        values = self._session.run(None, {"input": fed})
+        outputs = dict(zip([o.name for o in self._session.get_outputs()], values, strict=True))
+        return yunet_maps(outputs, *fed.shape[2:])
 
     def _prepare(self, image: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])
@@ -136,28 +145,34 @@ class Yunet:
         return padded
 
 
-def decode_yunet(
-    outputs: dict[str, NDArray[np.float32]], height: int, width: int, score_threshold: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (N, 4) as x, y, width, height, landmarks (N, 5, 2), scores (N,), in network-input pixels.
+def yunet_maps(outputs: dict[str, NDArray[np.float32]], height: int, width: int) -> list[NDArray[np.float32]]:
+    """YuNet's outputs for an input of `height` x `width` as `Yunet.maps` gives them.
 
     A cell (c, r) of stride s says: score sqrt(cls * obj), centre ((c, r) + t) s, size exp(u) s.
     """
-    boxes, landmarks, scores = [], [], []
-    for stride in Yunet.STRIDES:
-        rows, columns = np.mgrid[: height // stride, : width // stride]
-        cells = np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float32)
-        likelihood = outputs[f"cls_{stride}"][0, :, 0] * outputs[f"obj_{stride}"][0, :, 0]
-        score = np.sqrt(np.clip(likelihood, 0.0, 1.0))
-        kept = score >= score_threshold
-        cells, regressed = cells[kept], outputs[f"bbox_{stride}"][0, kept]
-        size = np.exp(regressed[:, 2:]) * stride
-        centre = (cells + regressed[:, :2]) * stride
-        points = outputs[f"kps_{stride}"][0, kept].reshape(-1, 5, 2)
-        boxes.append(np.concatenate([centre - size / 2, size], axis=1))
-        landmarks.append((points + cells[:, None]) * stride)
-        scores.append(score[kept])
-    return np.concatenate(boxes), np.concatenate(landmarks), np.concatenate(scores)
+    return [_yunet_level(outputs, stride, height // stride, width // stride) for stride in Yunet.STRIDES]
+
+
+def _yunet_level(outputs: dict[str, NDArray[np.float32]], stride: int, rows: int, columns: int) -> NDArray[np.float32]:
+    likelihood, objectness, box, points = (
+        outputs[f"{kind}_{stride}"][0].T.reshape(-1, rows, columns) for kind in ("cls", "obj", "bbox", "kps")
+    )
+    cells = np.mgrid[:rows, :columns][::-1].astype(np.float32)  # x, y
+    maps = np.empty((15, rows, columns), np.float32)
+    maps[:1] = np.sqrt(np.clip(likelihood * objectness, 0.0, 1.0))
+    maps[1:3] = (cells + box[:2]) * stride
+    maps[3:5] = np.exp(box[2:]) * stride
+    maps[5:] = (points.reshape(5, 2, rows, columns) + cells).reshape(10, rows, columns) * stride
+    return maps
+
+
+def decode_yunet(
+    maps: list[NDArray[np.float32]], score_threshold: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Boxes (N, 4) as x, y, width, height, landmarks (N, 5, 2), scores (N,) of all cells that reach the threshold."""
+    said = np.concatenate([level[:, level[0] >= score_threshold].T for level in maps])
+    boxes = np.concatenate([said[:, 1:3] - said[:, 3:5] / 2, said[:, 3:5]], axis=1)
+    return boxes, said[:, 5:].reshape(-1, 5, 2), said[:, 0]
 
 
 def open_peer(

@@ -121,6 +121,25 @@ def landmark_loss(points: Tensor, target: Tensor, size: Tensor) -> Tensor:
     return (loss * known).sum(dim=(1, 2)) / 10
 
 
+def told_at(maps: Tensor, where: tuple[Tensor, ...], stride: int) -> tuple[Tensor, Tensor, Tensor]:
+    """What cells of one level (B, 15, H, W) say: centres (N, 2), sizes (N, 2), landmarks (N, 5, 2), all in pixels.
+
+    where: batch, row and column of each cell, all (N,).
+    """
+    batch, row, column = where
+    told = maps[batch, :, row, column]
+    cell = torch.stack([column, row], dim=1) + 0.5
+    size = UNIT * stride * told[:, 3:5].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
+    points = cell[:, None] * stride + told[:, 5:].reshape(-1, 5, 2) * size[:, None]
+    return (cell + told[:, 1:3]) * stride, size, points
+
+
+def worth_telling(landmarks: Tensor, boxes: Tensor) -> Tensor:
+    """Landmarks (N, 5, 2), those of boxes (N, 4; centre and size) below `LANDMARK_LEAST` unknown."""
+    small = boxes[:, 2:].prod(dim=1) < LANDMARK_LEAST**2
+    return landmarks.masked_fill(small[:, None, None], torch.nan)
+
+
 def detection_loss(
     outputs: tuple[Tensor, ...],
     boxes: Tensor,
@@ -140,15 +159,10 @@ def detection_loss(
         targets = level_targets(boxes, landmarks, ignored, level, *maps.shape[2:])
         heat = heat + heat_loss(maps[:, 0], targets.heat, targets.heard)
         faces = faces + (targets.heat >= 1).sum()
-        batch, row, column = torch.nonzero(targets.weight, as_tuple=True)
-        told, weight = maps[batch, :, row, column], targets.weight[batch, row, column]
-        stride = STRIDES[level]
-        cell = torch.stack([column, row], dim=1) + 0.5
-        centre = (cell + told[:, 1:3]) * stride
-        size = UNIT * stride * told[:, 3:5].clamp(-MAX_LOG_SIZE, MAX_LOG_SIZE).exp()
-        points = cell[:, None] * stride + told[:, 5:].reshape(-1, 5, 2) * size[:, None]
-        target, marks = targets.box[batch, row, column], targets.landmarks[batch, row, column]
-        marks = marks.masked_fill((target[:, 2:].prod(dim=1) < LANDMARK_LEAST**2)[:, None, None], torch.nan)
+        where = torch.nonzero(targets.weight, as_tuple=True)
+        centre, size, points = told_at(maps, where, STRIDES[level])
+        weight, target = targets.weight[where], targets.box[where]
+        marks = worth_telling(targets.landmarks[where], target)
         box = box + (weight * box_loss(centre, size, target)).sum()
         landmark = landmark + (weight * landmark_loss(points, marks, target[:, 2:])).sum()
         weights = weights + weight.sum()

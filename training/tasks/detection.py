@@ -11,16 +11,20 @@ from torch import Tensor, nn
 
 from models import checkpoint
 from models.checkpoint import InputSpec, Metadata
+from models.detector.decode import STRIDES
 from models.network import instantiate
 from models.registry import build
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
 from training.data.photometric import photometric
 from training.data.pseudo_labels import complete, locate, template_box
 from training.data.scenes import Scene, SceneComposer
+from training.detection_teacher import DenseTeacher
 from training.evaluation.peers import Yunet
 from training.losses.detection import detection_loss
+from training.losses.imitation import imitation_loss
 from training.tasks.detection_config import DetectionConfig
 
+_LESSONS = tuple(f"lesson_{stride}" for stride in STRIDES)
 LARGE = 2  # side of a large scene in sides of a usual one
 
 
@@ -35,17 +39,16 @@ class DetectionLearner(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """image (B, H, W, 3) uint8, boxes (B, N, 4), landmarks (B, N, 5, 2), ignored (B, M, 4) -> loss, parts.
 
+        With `lesson_8`, `lesson_16` and `lesson_32`, a teacher's maps, these are learned rather than the labels.
+
         The permuted image is in channels-last order already, the fastest for convolutions on the CPU.
         """
         outputs = self.network(photometric(batch["image"].permute(0, 3, 1, 2)))
-        return detection_loss(
-            outputs,
-            batch["boxes"],
-            batch["landmarks"],
-            batch["ignored"],
-            self._box_weight,
-            self._landmark_weight,
-        )
+        weights = self._box_weight, self._landmark_weight
+        if _LESSONS[0] in batch:
+            lessons = [batch[name] for name in _LESSONS]
+            return imitation_loss(outputs, lessons, batch["boxes"], batch["landmarks"], *weights)
+        return detection_loss(outputs, batch["boxes"], batch["landmarks"], batch["ignored"], *weights)
 
 
 class DetectionTask:
@@ -57,6 +60,7 @@ class DetectionTask:
         portraits, crowds, crops = read_training_photos(config)
         self._composer = SceneComposer(portraits, crowds, crops, config.scenes)
         self._started_from = checkpoint.read(config.initial).model_id if config.initial else "random weights"
+        self._teacher = DenseTeacher(config.teacher) if config.teacher else None
         self._counts = {"portraits": len(portraits), "crowds": len(crowds), "crops": len(crops)}
         network = initial_network(config)
         self.learner = DetectionLearner(network, config.box_weight, config.landmark_weight)
@@ -73,7 +77,10 @@ class DetectionTask:
             large = random.random() < self._config.large_share
             size = self._config.size * (LARGE if large else 1)
             count = max(1, self._batch_size // LARGE**2) if large else self._batch_size
-            yield collate([self._composer.scene(size, random) for _ in range(count)])
+            batch = collate([self._composer.scene(size, random) for _ in range(count)])
+            if self._teacher:
+                batch |= zip(_LESSONS, self._teacher(batch["image"]), strict=True)
+            yield batch
 
     def metadata(self) -> Metadata:
         """The checkpoint's metadata, without what only the finished weights can tell."""

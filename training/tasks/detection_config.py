@@ -29,6 +29,11 @@ class DetectionConfig(BaseModel):
         description="YuNet (ONNX) whose landmarks, averaged over views, replace those of photos and crops, and which "
         "marks unlabelled faces as ignored; leave it out where landmarks were placed by hand",
     )
+    teacher: Path | None = Field(
+        None,
+        description="YuNet (ONNX) run on each scene, whose every cell is learned; labels then only correct it where "
+        "they know better. Null: labels alone are learned",
+    )
     held_out: int = Field(100, ge=0, description="the last portraits by name, never trained on")
     size: int = Field(320, ge=64, multiple_of=32, description="side of a scene in pixels")
     large_share: float = Field(

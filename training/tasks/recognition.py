@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models import checkpoint
@@ -83,13 +85,31 @@ class Identification(nn.Module):
 
 
 class Distillation(nn.Module):
-    """The loss towards a teacher, through a learned projection into the teacher's space."""
+    """The loss towards a teacher, through a learned projection into the teacher's space.
 
-    def __init__(self, config: DistillationConfig, embedding_size: int, teacher: Teacher) -> None:
+    centres: (C, T) of unit length, what the teacher thinks of each identity on the average; None: not used.
+    """
+
+    def __init__(
+        self, config: DistillationConfig, embedding_size: int, teacher: Teacher, centres: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.config, self.teacher = config, teacher
+        self.centres: Tensor | None
+        self.register_buffer("centres", centres, persistent=False)
         self.projection = nn.Linear(embedding_size, teacher.embedding_size, bias=False)
         nn.init.orthogonal_(self.projection.weight)
+
+    def targets(self, views: Tensor, index: Tensor, labels: Tensor) -> Tensor:
+        """(B, 3, H, W), (B,), (B,) with -1 unknown -> (B, T) of unit length, drawn to the centre of a known identity.
+
+        A teacher places a profile far from the same person's frontal views; the average of them knows better.
+        """
+        given = self.teacher(views, index)
+        if self.centres is None:
+            return given
+        drawn = normalize(torch.lerp(given, self.centres[labels.clamp(min=0)], self.config.centre_share), dim=1)
+        return torch.where(labels[:, None] >= 0, drawn, given)
 
     def forward(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D), (B, T) -> the regression and the relation loss, both scalars and unweighted."""
@@ -151,7 +171,7 @@ class RecognitionLearner(nn.Module):
         prepared = {"views": views, "labels": labels}
         if self.distillation:
             with torch.no_grad():
-                prepared["targets"] = self.distillation.teacher(views, batch["index"])
+                prepared["targets"] = self.distillation.targets(views, batch["index"], labels)
         return prepared
 
     def known(self, prepared: dict[str, Tensor]) -> Tensor:
@@ -214,7 +234,9 @@ class RecognitionTask:
                 config.objective, config.head, backbone.embedding_size, len(self.data.identities), seed
             )
         if config.distillation:
-            distillation = Distillation(config.distillation, backbone.embedding_size, self._teacher(threads))
+            distillation = Distillation(
+                config.distillation, backbone.embedding_size, self._teacher(threads), self._centres()
+            )
         self.learner = RecognitionLearner(network, config.augmentation, identification, distillation, backbone)
         self._batches = open_batches(config, self.data, batch_size, seed, device)
 
@@ -230,6 +252,14 @@ class RecognitionTask:
             return OnnxTeacher(config.teacher, threads)
         assert config.embeddings is not None
         return StoredTeacher(config.embeddings, list(self.data.keys))
+
+    def _centres(self) -> Tensor | None:
+        config = self.config.distillation
+        if config is None or config.centres is None:
+            return None
+        known = torch.from_numpy(np.flatnonzero(self.data.labels >= 0))
+        stored = StoredTeacher(config.centres, [self.data.keys[row] for row in known.tolist()])
+        return stored.means(torch.from_numpy(self.data.labels)[known], len(self.data.identities))
 
     def batches(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
         """The rank's batches of one epoch, from batch `first` on."""

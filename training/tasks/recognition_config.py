@@ -93,6 +93,12 @@ class DistillationConfig(BaseModel):
     weight: float = Field(1.0, ge=0, description="of 1 - cos(projected embedding, teacher)")
     relation_weight: float = Field(0.0, ge=0, description="of the squared difference of the batch's cosines")
     mixup: float = Field(0.0, ge=0, le=1, description="share of images mixed with another (teacher only)")
+    centres: Path | None = Field(
+        None, description="npz as above, of which each identity's mean corrects the teacher where a view misleads it"
+    )
+    centre_share: float = Field(
+        0.5, gt=0, le=1, description="of the identity's mean in the target of an image whose identity is known"
+    )
 
     @model_validator(mode="after")
     def _one_teacher(self) -> Self:
