@@ -43,6 +43,7 @@ REDIRECTS = {
 class Site(BaseHTTPRequestHandler):
     """A site on this machine, taken for a public one."""
 
+    over = threading.Event()  # the test is
     asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - (Host, path, Accept-Encoding) of one test
 
     def do_GET(self) -> None:
@@ -55,7 +56,7 @@ class Site(BaseHTTPRequestHandler):
             self._send(gzip.compress(bytes(10**7)), ("Content-Encoding", "gzip"))
         elif self.path == "/slow":
             self._send(BODY[:4])
-            time.sleep(1)
+            self.over.wait(30)
         elif self.path == "/photo":
             self._send(BODY)
         else:
@@ -82,8 +83,10 @@ class SiteV6(ThreadingHTTPServer):
 @contextmanager
 def serving(server: ThreadingHTTPServer) -> Iterator[int]:
     Site.asked.clear()
+    Site.over.clear()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server.server_port
+    Site.over.set()
     server.shutdown()
     server.server_close()
 
@@ -101,7 +104,7 @@ async def resolve(host: str, _: int) -> list[Address]:
 
 def fetch(port: int, url: str, max_bytes: int = 10**6, scheme: str = "http") -> bytes:
     ports = {"http": 80, scheme: port}
-    fetcher = Fetcher(max_bytes, resolve=resolve, allowed=lambda address: address == HERE, ports=ports, seconds=0.6)
+    fetcher = Fetcher(max_bytes, resolve=resolve, allowed=lambda address: address == HERE, ports=ports, seconds=2)
     return asyncio.run(fetcher.fetch(url))
 
 
@@ -149,7 +152,7 @@ def test_what_does_not_come_as_a_photo_is_told_without_details(site: int, path: 
     with pytest.raises(UrlFailed) as failure:
         fetch(site, f"http://photos.test{path}")
     assert "127.0.0.1" not in str(failure.value)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20
 
 
 def test_a_photo_has_its_size(site: int) -> None:

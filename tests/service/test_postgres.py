@@ -86,7 +86,7 @@ def test_a_server_that_may_lose_acknowledged_faces_is_refused(postgres: str, adm
 def wait_for_setting(url: str, name: str, value: str) -> None:
     """A reload reaches connections after a moment."""
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with engine.connect() as connection:
             if connection.exec_driver_sql(f"SHOW {name}").scalar_one() == value:
@@ -109,7 +109,7 @@ def test_a_change_rings_at_once(postgres: str, open_database: Open) -> None:
         waiting = pool.submit(lambda: (bell.wait(30), rung.set()))
         assert not rung.wait(0.2)
         store.enrol("default", "ada", [face(1)], create_subject=True)
-        assert rung.wait(10)
+        assert rung.wait(25)
         waiting.result()
 
 
@@ -122,7 +122,7 @@ def test_a_follower_outlives_its_connections(
         name = sa.make_url(postgres).database
         administer(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         here.enrol("default", "ada", [face(1)])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while found(there, 1) != "ada":
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -45,7 +45,7 @@ def test_who_is_enrolled_on_one_is_known_on_the_other_and_erased_on_both(
         assert here.post(FACES, files={"image": photo}).status_code == 201
         began = time.monotonic()
         while not knows(there):
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 60
         lag = "facemargin_replica_lag_revisions 0.0"
         assert lag in there.get("/metrics").text
         assert there.delete("/v1/collections/default/subjects/ada").status_code == 200

@@ -35,7 +35,7 @@ class Trickle(threading.Thread):
         self._server = server
         self._photo = photo
         self.start()
-        assert self.begun.wait(10)
+        assert self.begun.wait(60)
         time.sleep(0.5)
 
     def run(self) -> None:
@@ -52,16 +52,23 @@ class Trickle(threading.Thread):
             self.failure = failure
 
 
+def await_draining(server: Server) -> None:
+    """Told to stop, it soon says that it is not ready any more."""
+    deadline = time.monotonic() + 20
+    while (ready := httpx.get(f"{server.address}/readyz")).status_code != 503:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert ready.json()["code"] == "draining"
+
+
 def test_running_requests_finish_and_new_ones_are_refused(
     start: Callable[..., Any], environment: dict[str, str], tmp_path: Path, demo: Path
 ) -> None:
     server = start(tmp_path / "data", **environment).wait_until_ready()
     request = Trickle(server, (demo / "obama.jpg").read_bytes())
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    await_draining(server)
 
-    ready = httpx.get(f"{server.address}/readyz")
-    assert (ready.status_code, ready.json()["code"]) == (503, "draining")
     assert httpx.get(f"{server.address}/healthz").status_code == 200
     refused = httpx.get(f"{server.address}/v1/model", headers={"X-API-Key": ADMIN_KEY})
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
@@ -73,20 +80,19 @@ def test_running_requests_finish_and_new_ones_are_refused(
     assert request.answer is not None, request.failure
     assert request.answer.status_code == 200
     assert request.answer.json()["faces"][0]["decision"] == "unknown"
-    assert server.process.wait(10) in (0, -signal.SIGTERM)
+    assert server.process.wait(30) in (0, -signal.SIGTERM)
     assert "Traceback" not in server.output.read_text()
 
 
 def test_a_notice_lets_a_load_balancer_look_elsewhere_first(
     start: Callable[..., Any], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    server = start(tmp_path / "data", **environment, FACEMARGIN_DRAIN_NOTICE="2").wait_until_ready()
+    server = start(tmp_path / "data", **environment, FACEMARGIN_DRAIN_NOTICE="5").wait_until_ready()
     server.process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
+    await_draining(server)
     with server.client() as client:
-        assert client.get("/readyz").json()["code"] == "draining"
         assert client.get("/v1/model").status_code == 200
-    assert server.process.wait(10) in (0, -signal.SIGTERM)
+    assert server.process.wait(30) in (0, -signal.SIGTERM)
 
 
 def test_a_request_that_never_ends_does_not_hold_the_server(
@@ -96,8 +102,8 @@ def test_a_request_that_never_ends_does_not_hold_the_server(
     request = Trickle(server, (demo / "obama.jpg").read_bytes())
     began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    server.process.wait(10)
-    assert time.monotonic() - began < 8
+    server.process.wait(30)
+    assert time.monotonic() - began < 20
     request.enough.set()
     request.join()
     assert request.answer is None or request.answer.status_code >= 400
@@ -147,7 +153,7 @@ def test_the_index_is_saved_now_and_then_and_on_stopping(
 
     with server.client() as client:
         first = enrol(client, "a")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while saved(client) != first:
             assert time.monotonic() < deadline
             time.sleep(0.2)
