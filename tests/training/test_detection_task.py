@@ -12,6 +12,7 @@ from PIL import Image
 
 from models import checkpoint
 from models.checkpoint import Metadata
+from models.detector.decode import STRIDES
 from models.network import weights_of
 from models.registry import build
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
@@ -69,6 +70,25 @@ def test_every_part_of_the_loss_is_learnt(task: DetectionTask) -> None:
     for name in ("heat", "box", "landmark"):
         late = np.mean([parts[name] for parts in history[-5:]])
         assert late < 0.7 * history[0][name], name
+
+
+def test_a_teacher_gives_a_lesson_for_every_level_and_it_is_learnt(config: DetectionConfig, shared: Path) -> None:
+    torch.manual_seed(0)
+    taught = config.model_copy(update={"teacher": shared / "peers/yunet_n_dynamic.onnx"})
+    task = DetectionTask(taught, "small", batch_size=8, seed=3)
+    batch = next(task.batches(0, 0, 1))
+    side = batch["image"].shape[1]
+    for stride in STRIDES:
+        assert batch[f"lesson_{stride}"].shape == (len(batch["image"]), 15, side // stride, side // stride)
+    optimiser = torch.optim.AdamW(task.learner.parameters(), lr=1e-2)
+    history = []
+    for _ in range(40):
+        loss, _ = task.learner(batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(float(loss))
+    assert np.mean(history[-5:]) < 0.7 * history[0]
 
 
 def test_held_out_portraits_are_never_seen(config: DetectionConfig, shared: Path) -> None:
