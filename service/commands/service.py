@@ -89,7 +89,9 @@ def restore(file: Path, **options: Any) -> None:
     """Put a backup into an empty data folder, or an empty database, once it has proved whole."""
     settings = settings_of(options)
     with _told():
-        manifest = restore_backup(file, settings, settings.index_dir)
+        manifest = restore_backup(
+            file, settings, settings.index_dir, lambda engine, whole: _note(engine, "restore", whole.faces)
+        )
     models = ", ".join(manifest.models) or "no model yet"
     click.echo(f"{manifest.faces} faces of {manifest.subjects} subjects restored; embeddings of {models}")
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tarfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -36,8 +37,12 @@ class BadBackup(Exception):
     """The file is no whole backup; the message says why."""
 
 
-def restore(archive: Path, settings: Settings, snapshots: Path) -> Manifest:
+def restore(
+    archive: Path, settings: Settings, snapshots: Path, note: Callable[[sa.Engine, Manifest], None]
+) -> Manifest:
     """Restore a gallery. `snapshots`: the folder of index snapshots, which are of another history and go.
+
+    note: writes that it was restored into the restored database, before that is put in its place.
 
     Raises BadBackup, TargetExists when there is a gallery already, GalleryUnusable.
     """
@@ -48,7 +53,9 @@ def restore(archive: Path, settings: Settings, snapshots: Path) -> Manifest:
         with scratch_beside(file or settings.data_dir / DATABASE) as scratch:
             manifest = unpack(archive, scratch / DATABASE)
             # Older schemas are brought up to date before the copy is put in its place.
-            open_engine(f"sqlite:///{scratch / DATABASE}").dispose()
+            engine = open_engine(f"sqlite:///{scratch / DATABASE}")
+            note(engine, manifest)
+            engine.dispose()
             single_file(scratch / DATABASE)
             if file is not None:
                 _place(scratch / DATABASE, file)

@@ -378,6 +378,23 @@ def test_a_key_of_one_collection_sees_no_other(
     assert client.delete("/v1/collections/default/subjects/outside").status_code == 200
 
 
+def test_decisions_are_counted_as_ours_are(theirs: TestClient, client: TestClient, demo: Path) -> None:
+    def counted(call: str, decision: str) -> float:
+        line = f'facemargin_decisions_total{{call="{call}",decision="{decision}"}} '
+        return sum(float(said.removeprefix(line)) for said in client.get("/metrics").text.splitlines() if line in said)
+
+    add(theirs, "ada", demo / "006_A.jpg")
+    decided = [("identify", "known"), ("identify", "unknown"), ("verify", "match"), ("verify", "no_match")]
+    before = [counted(*decision) for decision in decided]
+    same, other = ({"file": (demo / photo).read_bytes()} for photo in ("004_A.jpg", "obama.jpg"))
+    theirs.post(RECOGNIZE, files=same)
+    theirs.post(RECOGNIZE, files=other)
+    for target in ("004_A.jpg", "obama.jpg"):
+        files = {"source_image": (demo / "006_A.jpg").read_bytes(), "target_image": (demo / target).read_bytes()}
+        theirs.post(VERIFY, files=files)
+    assert [counted(*decision) - was for decision, was in zip(decided, before, strict=True)] == [1, 1, 1, 1]
+
+
 def test_every_change_is_in_the_audit_log(theirs: TestClient, client: TestClient, demo: Path) -> None:
     image_id = add(theirs, "ü", demo / "006_A.jpg")
     theirs.post(RECOGNIZE, files={"file": (demo / "002_A.jpg").read_bytes()})

@@ -41,6 +41,10 @@ KEYS = [bytes([number]) * 32 for number in (61, 62)]
 OTHER = "other@0123456789ab"
 
 
+def unnoted(*_: object) -> None:
+    """What a restored gallery is told of its restoration: nothing, so that it equals the other."""
+
+
 def crop(seed: int) -> bytes:
     return encode_crop(np.full((112, 112, 3), seed, np.uint8))
 
@@ -102,7 +106,7 @@ def test_a_backup_comes_back_whole_into_either_database(
     else:
         url = f"sqlite:///{tmp_path / 'restored.db'}"
     settings = settings_for(url, tmp_path / "restored")
-    restore(tmp_path / "backup", settings, settings.index_dir)
+    restore(tmp_path / "backup", settings, settings.index_dir, unnoted)
     restored = open_database(url)
     assert rows(restored) == rows(engine)
     assert AuditLog(restored).verify() is None
@@ -114,7 +118,7 @@ def test_a_backup_comes_back_whole_into_either_database(
     assert keys.tolist() == [7], "the number of an erased face must not come again"
     AuditLog(restored).record(Actor(None, "somebody", "late"), Event("verify"), 200)
     with pytest.raises(TargetExists):
-        restore(tmp_path / "backup", settings, settings.index_dir)
+        restore(tmp_path / "backup", settings, settings.index_dir, unnoted)
 
 
 @pytest.fixture
@@ -139,11 +143,11 @@ def test_backups_never_overwrite_and_damaged_ones_are_refused(engine: sa.Engine,
     ):
         file.write_bytes(damaged)
         with pytest.raises(BadBackup):
-            restore(file, settings, settings.index_dir)
+            restore(file, settings, settings.index_dir, unnoted)
     with tarfile.open(file, "w") as tar:
         tar.add(__file__, "manifest.json")
     with pytest.raises(BadBackup):
-        restore(file, settings, settings.index_dir)
+        restore(file, settings, settings.index_dir, unnoted)
     assert [path.name for path in settings.data_dir.iterdir()] == [".lock"], "nothing may be half restored"
 
 

@@ -90,6 +90,10 @@ def test_import_check_back_up_restore(
     server = start(restored, **environment).wait_until_ready()
     assert known(server, demo / "002_A.jpg") == "a"
     assert known(server, demo / "obama3.jpg") == "obama"
+    with server.client() as client:
+        entries = client.get("/v1/audit").json()["entries"]
+    (noted,) = [entry for entry in entries if entry["action"] == "restore"]
+    assert (noted["details"], noted["actor"]) == ({"faces": 5}, "facemargin service")
     server.stop()
 
 

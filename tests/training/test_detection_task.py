@@ -87,7 +87,7 @@ def test_a_teacher_gives_a_lesson_for_every_level_and_it_is_learnt(config: Detec
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        history.append(float(loss))
+        history.append(loss.item())
     assert np.mean(history[-5:]) < 0.7 * history[0]
 
 

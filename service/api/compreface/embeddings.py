@@ -71,7 +71,7 @@ async def _compared(
 ) -> ComparedEmbeddings:
     scale = scale_of(services, services.matcher.verification())
     reached = [scale.similarity(similarity(source, other)) for other in _read(services, field, given)]
-    await record_verification(caller, reached)
+    await record_verification(services, caller, reached)
     pairs = zip(given, reached, strict=True)
     return ComparedEmbeddings(result=[ComparedEmbedding(embedding=one, similarity=score) for one, score in pairs])
 

@@ -77,7 +77,7 @@ async def verify_example(
         for face in photo.faces
         if face.embedding is not None
     ]
-    await record_verification(caller, [face.similarity for face in result])
+    await record_verification(services, caller, [face.similarity for face in result])
     return MatchedFaces(result=result, plugins_versions=seeing.versions)
 
 
@@ -100,16 +100,17 @@ async def predictions(
         ]
         for candidates in ranked
     ]
-    known = sum(_known(candidates) for candidates in predicted)
+    known = 0
+    for candidates in predicted:
+        sure = any(candidate.similarity >= Scale.EVEN for candidate in candidates)
+        services.telemetry.decided("identify", "known" if sure else "unknown")
+        known += sure
     await caller.record(Event("identify", found.key, details={"faces": len(probes), "known": known}))
     return predicted
 
 
-async def record_verification(caller: Call, similarities: list[float]) -> None:
-    """Put a comparison in the audit log."""
+async def record_verification(services: Services, caller: Call, similarities: list[float]) -> None:
+    """Count a comparison, and put it in the audit log."""
     match = any(reached >= Scale.EVEN for reached in similarities)
+    services.telemetry.decided("verify", "match" if match else "no_match")
     await caller.record(Event("verify", details={"faces": len(similarities), "match": match}))
-
-
-def _known(candidates: list[Prediction]) -> bool:
-    return any(candidate.similarity >= Scale.EVEN for candidate in candidates)

@@ -50,7 +50,7 @@ async def verify(
         if asked.embedding is not None and face.embedding is not None
     ]
     matches.sort(key=lambda face: face.similarity, reverse=True)
-    await record_verification(caller, [face.similarity for face in matches])
+    await record_verification(services, caller, [face.similarity for face in matches])
     compared = ComparedPhotos(
         source_image_face=SeenFace(**seeing.shown(source, asked)),
         face_matches=matches,
