@@ -12,6 +12,10 @@ Forward = Callable[[NDArray[np.float32]], Sequence[NDArray[np.float32]]]
 """A network under any engine: NCHW float32 in, the list of its outputs as float32 arrays."""
 
 
+MIRRORED = [1, 0, 2, 4, 3]
+"""The order of the five landmarks in a mirror image: a left eye becomes a right eye."""
+
+
 @dataclass(frozen=True)
 class Face:
     """One detected face, in pixels of the image it was found in.

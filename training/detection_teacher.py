@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data.detection import MIRRORED
+from models.faces import MIRRORED
 from training.evaluation.peers import Yunet
 
 

@@ -19,6 +19,7 @@ from models.alignment import SIZE, DegenerateLandmarks, align
 from models.calibration import Calibration
 from models.checkpoint import CheckpointError, Metadata
 from models.detector.find import SCORE_THRESHOLD, find_faces
+from models.detector.refine import refine_landmarks
 from models.embedding import embed_raw, unit
 from models.faces import Face
 from service.recognition.batching import Batcher, in_buckets
@@ -221,7 +222,8 @@ class Analyser:
                 faces = [_rescaled(face, photo.scale) for face in faces]
                 photo = decode(data, self._limits)
         with timeline.stage("align"):
-            judged = [_judge(photo, face) for face in faces]
+            refined = refine_landmarks(photo.pixels, faces, self._detector)
+            judged = [_judge(photo, face) for face in refined]
         return _Found(photo, judged, timeline, hashlib.sha256(data).hexdigest())
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.detector.decode import STRIDES, UNIT, decode
-from training.data.detection import MIRRORED
+from models.faces import MIRRORED
 from training.detection_teacher import DenseTeacher
 from training.evaluation.peers import Yunet
 from training.losses.imitation import CERTAIN, corrected, imitation_loss, quality_focal

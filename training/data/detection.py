@@ -15,9 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-MIRRORED = [1, 0, 2, 4, 3]
-"""The order of the five landmarks in a mirror image: a left eye becomes a right eye."""
-
 
 class DetectionDataError(ValueError):
     """Photos or their labels are missing or malformed."""

@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 
 from models.alignment import similarity
 from models.detector.decode import distinct, overlaps
-from models.faces import Face
-from training.data.detection import MIRRORED, Photo
+from models.faces import MIRRORED, Face
+from training.data.detection import Photo
 from training.evaluation.peers import Yunet
 
 Votes = list[list[Face]]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from training.data.detection import MIRRORED, Photo
+from models.faces import MIRRORED
+from training.data.detection import Photo
 
 _TRIES = 8  # windows looked at before a photo is taken to be full of faces
 

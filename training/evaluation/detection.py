@@ -17,6 +17,7 @@ from tqdm import tqdm
 from models import checkpoint as checkpoints
 from models.detector.decode import overlaps
 from models.detector.find import MAX_SIDE, SCORE_THRESHOLD, find_faces
+from models.detector.refine import refine_landmarks
 from models.faces import Face, Forward
 from models.network import instantiate, torch_forward
 from models.registry import UnknownArchitecture
@@ -101,7 +102,10 @@ def wider_labels(photo: WiderPhoto) -> Labels:
 
 
 def _find(forward: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float) -> list[Face]:
-    return find_faces(image, forward, score_threshold=score_threshold, max_side=max_side)
+    """As the service finds faces; those it would not report need no second look."""
+    faces = find_faces(image, forward, score_threshold=score_threshold, max_side=max_side)
+    confident = sum(face.score >= SCORE_THRESHOLD for face in faces)  # the best come first
+    return [*refine_landmarks(image, faces[:confident], forward), *faces[confident:]]
 
 
 def peer_finder(peer: Yunet) -> Finder:

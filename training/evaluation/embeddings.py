@@ -15,6 +15,7 @@ from tqdm import tqdm
 from models import checkpoint as checkpoints
 from models.alignment import SIZE, DegenerateLandmarks, align
 from models.detector.find import find_faces
+from models.detector.refine import refine_landmarks
 from models.embedding import embed, embed_raw
 from models.faces import Face
 from models.network import instantiate, torch_forward
@@ -69,7 +70,7 @@ def detector(path: Path) -> FindFaces:
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{path}: not a detector (task {loaded.metadata.task})")
     forward = torch_forward(instantiate(loaded))
-    return lambda image: find_faces(image, forward)
+    return lambda image: refine_landmarks(image, find_faces(image, forward), forward)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,106 @@
+"""A second look at each face makes landmarks steadier, and changes nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from models import checkpoint, pretrained
+from models.detector.decode import CHANNELS, STRIDES
+from models.detector.find import find_faces
+from models.detector.refine import VIEW, refine_landmarks
+from models.faces import Face, Forward
+from models.network import instantiate, torch_forward
+
+
+@pytest.fixture(scope="module")
+def forward() -> Forward:
+    return torch_forward(instantiate(checkpoint.read(pretrained.DETECTOR)))
+
+
+def pixels(path: Path, side: int | None = None) -> tuple[NDArray[np.uint8], float]:
+    """A photo as it is, or with `side` pixels on its longer side in the corner of a canvas of 640; and its scale."""
+    image = Image.open(path).convert("RGB")
+    if side is None:
+        return np.asarray(image), 1.0
+    canvas = Image.new("RGB", (640, 640), (127, 127, 127))
+    scale = side / max(image.size)
+    canvas.paste(image.resize((round(image.width * scale), round(image.height * scale))))
+    return np.asarray(canvas), scale
+
+
+def blind(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """A network that sees no face in (N, 3, H, W)."""
+    count, _, height, width = planes.shape
+    return [np.full((count, CHANNELS, height // s, width // s), -20, np.float32) for s in STRIDES]
+
+
+def test_landmarks_agree_better_between_copies_of_a_photo_in_two_sizes(forward: Forward, demo: Path) -> None:
+    before, after = [], []
+    for name in ("002_A", "004_A", "005_A", "006_A", "007_B", "008_B", "009_C", "obama", "obama2", "obama3", "biden"):
+        found = []
+        for side in (600, 410):
+            image, scale = pixels(demo / f"{name}.jpg", side)
+            face = find_faces(image, forward)[0]
+            (refined,) = refine_landmarks(image, [face], forward)
+            found.append((face.landmarks / scale, refined.landmarks / scale))
+        (one, one_refined), (other, other_refined) = found
+        inter_ocular = np.linalg.norm(one[0] - one[1])
+        before.append(np.linalg.norm(one - other, axis=1).mean() / inter_ocular)
+        after.append(np.linalg.norm(one_refined - other_refined, axis=1).mean() / inter_ocular)
+    assert np.mean(after) < 0.9 * np.mean(before)
+
+
+def test_boxes_scores_and_order_stay_and_batches_are_bounded(forward: Forward, demo: Path) -> None:
+    image, _ = pixels(demo / "016_8.jpg")
+    sizes = []
+
+    def counting(planes: NDArray[np.float32]) -> object:
+        sizes.append(planes.shape)
+        return forward(planes)
+
+    faces = find_faces(image, forward) * 3
+    refined = refine_landmarks(image, faces, counting)
+    assert [(face.box, face.score) for face in refined] == [(face.box, face.score) for face in faces]
+    assert {size[1:] for size in sizes} == {(3, VIEW, VIEW)}
+    assert max(size[0] for size in sizes) <= 16
+    assert sum(size[0] for size in sizes) == len(faces)
+    assert refine_landmarks(image, [], counting) == []
+
+
+def test_a_face_that_is_not_seen_again_keeps_its_landmarks(demo: Path) -> None:
+    face = Face((30.0, 40.0, 50.0, 60.0), np.arange(10, dtype=np.float32).reshape(5, 2), 0.7)
+    (same,) = refine_landmarks(pixels(demo / "obama.jpg")[0], [face], blind)
+    np.testing.assert_array_equal(same.landmarks, face.landmarks)
+
+
+@pytest.mark.parametrize(
+    "box", [(-30, -20, 60, 60), (90, 110, 80, 40), (500, 500, 20, 20), (0, 0, 0, 0), (5, 5, 1e5, 9)]
+)
+def test_faces_at_and_beyond_the_border_are_no_trouble(box: tuple[float, float, float, float]) -> None:
+    image = np.zeros((120, 100, 3), np.uint8)
+    (face,) = refine_landmarks(image, [Face(box, np.ones((5, 2), np.float32), 0.5)], blind)
+    np.testing.assert_array_equal(face.landmarks, 1)
+
+
+def test_the_view_is_the_mirrored_face_at_its_size() -> None:
+    """A photo that is black but for a white face in its left half: seen in the middle, as large as promised."""
+    image = np.zeros((200, 300, 3), np.uint8)
+    image[60:100, 40:80] = 255
+    image[60:100, 40:60, 1] = 0  # its left half is magenta
+    seen = []
+
+    def looking(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        seen.append(planes[0])
+        return blind(planes)
+
+    refine_landmarks(image, [Face((40.0, 60.0, 40.0, 40.0), np.ones((5, 2), np.float32), 0.9)], looking)
+    bright = seen[0][0] > 0
+    rows, columns = np.nonzero(bright)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((40, 119, 40, 119), abs=1)
+    green = seen[0][1] > 0
+    assert np.nonzero(green)[1].max() == pytest.approx(79, abs=1)  # the white half is on the left now
