@@ -112,6 +112,26 @@ def test_distillation_alone_takes_images_without_identity(
         run(load(tiny, (*overrides, "name=other", "task.objective={name: cosface}")))
 
 
+def test_centres_of_identities_take_part_and_must_be_of_the_teachers_size(
+    tiny: Path, faces: Path, tmp_path: Path, losses: Losses
+) -> None:
+    keys = [f"{path.parent.name}/{path.name}" for path in sorted(faces.glob("*/*"))]
+    for name, size in (("teacher", 16), ("other", 8)):
+        embeddings = np.random.default_rng(0).normal(size=(len(keys), size)).astype(np.float16)
+        np.savez(tmp_path / f"{name}.npz", key=keys, embedding=embeddings)
+
+    def overrides(centres: str) -> tuple[str, ...]:
+        stored = {"embeddings": "teacher", "centres": centres}
+        distillation = ", ".join(f"{option}: {tmp_path / name}.npz" for option, name in stored.items())
+        sources = f"task.sources=[{{folder: {faces}}}]"
+        return (f"name={centres}", sources, "task.objective=null", f"task.distillation={{{distillation}}}")
+
+    told = list(losses(run(load(tiny, overrides("teacher")))).values())
+    assert np.mean(told[-3:]) < np.mean(told[:3])
+    with pytest.raises(ConfigError, match=r"centres: other\.npz holds embeddings of 8 numbers, the teacher's have 16"):
+        run(load(tiny, overrides("other")))
+
+
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_every_objective_trains_in_bf16_too(tiny: Path, name: str, losses: Losses) -> None:
     folder = run(load(tiny, (f"task.objective={{name: {name}}}", "precision=bf16", "epochs=1", "save_every=100")))

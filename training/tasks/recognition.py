@@ -234,9 +234,9 @@ class RecognitionTask:
                 config.objective, config.head, backbone.embedding_size, len(self.data.identities), seed
             )
         if config.distillation:
-            distillation = Distillation(
-                config.distillation, backbone.embedding_size, self._teacher(threads), self._centres()
-            )
+            teacher = self._teacher(threads)
+            centres = self._centres(teacher.embedding_size)
+            distillation = Distillation(config.distillation, backbone.embedding_size, teacher, centres)
         self.learner = RecognitionLearner(network, config.augmentation, identification, distillation, backbone)
         self._batches = open_batches(config, self.data, batch_size, seed, device)
 
@@ -253,12 +253,17 @@ class RecognitionTask:
         assert config.embeddings is not None
         return StoredTeacher(config.embeddings, list(self.data.keys))
 
-    def _centres(self) -> Tensor | None:
+    def _centres(self, embedding_size: int) -> Tensor | None:
         config = self.config.distillation
         if config is None or config.centres is None:
             return None
         known = torch.from_numpy(np.flatnonzero(self.data.labels >= 0))
         stored = StoredTeacher(config.centres, [self.data.keys[row] for row in known.tolist()])
+        if stored.embedding_size != embedding_size:
+            raise ConfigError(
+                f"task.distillation.centres: {config.centres.name} holds embeddings of {stored.embedding_size} "
+                f"numbers, the teacher's have {embedding_size}; store them with that teacher"
+            )
         return stored.means(torch.from_numpy(self.data.labels)[known], len(self.data.identities))
 
     def batches(self, epoch: int, rank: int, world_size: int, first: int = 0) -> Iterator[dict[str, Tensor]]:
