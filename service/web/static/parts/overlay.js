@@ -4,7 +4,7 @@ import { drawn, element } from "./elements.js";
 
 const NEAR_THE_TOP = 0.09; // of the height: a label above the box would not fit, so it goes below
 const FAR_RIGHT = 0.6; // of the width: a label is set flush right
-const SAME_LINE = 0.08; // of the height: labels of boxes nearer than this could run into each other
+const SAME_LINE = 0.15; // of the height: labels of boxes nearer than this could run into each other
 const SHORT = 2; // characters: a label of that length stays over its box
 
 /**
