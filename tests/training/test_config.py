@@ -35,7 +35,13 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(path: Path) -> None:
-    assert load(path).name in (path.stem, f"facemargin-{path.stem}", "facemargin-det", "facemargin-det-tuned")
+    assert load(path).name in (
+        path.stem,
+        f"facemargin-{path.stem}",
+        "facemargin-det",
+        "facemargin-det-tuned",
+        "facemargin-det-taught",
+    )
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:
