@@ -172,5 +172,10 @@ def detection_loss(
         "box": box / weights.clamp(min=1),
         "landmark": landmark / known.clamp(min=1),
     }
+    return weighed(parts, box_weight, landmark_weight)
+
+
+def weighed(parts: dict[str, Tensor], box_weight: float, landmark_weight: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The whole loss, and its parts (heat, box, landmark) for the log."""
     total = parts["heat"] + box_weight * parts["box"] + landmark_weight * parts["landmark"]
     return total, {name: part.detach() for name, part in parts.items()}

@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from models.detector.decode import STRIDES
-from training.losses.detection import SPEAKING, box_loss, landmark_loss, level_targets, told_at, worth_telling
+from training.losses.detection import (
+    SPEAKING,
+    box_loss,
+    landmark_loss,
+    level_targets,
+    told_at,
+    weighed,
+    worth_telling,
+)
 
 CERTAIN = 0.8  # the least score at the centre of a labelled face, whatever the teacher thinks of it
 CERTAIN_LEAST = 14.0  # pixels, the root of the box area; of a smaller face the teacher alone decides
@@ -50,8 +58,7 @@ def imitation_loss(
         "box": box / seen.clamp(min=1),
         "landmark": landmark / known.clamp(min=1),
     }
-    total = parts["heat"] + box_weight * parts["box"] + landmark_weight * parts["landmark"]
-    return total, {name: part.detach() for name, part in parts.items()}
+    return weighed(parts, box_weight, landmark_weight)
 
 
 def quality_focal(logits: Tensor, score: Tensor) -> Tensor:
