@@ -117,21 +117,25 @@ def test_writers_from_many_threads_lose_nothing() -> None:
 
 
 def test_no_search_waits_for_a_compaction() -> None:
-    index = TieredIndex(SIZE, switch_size=100_000)
-    index.add(np.arange(60_000), units(60_000, 0))
-    queries, durations = units(1, 1), []
-    began = time.perf_counter()
-    compaction = threading.Thread(target=index.compact_now)
-    compaction.start()
-    while compaction.is_alive():
-        start = time.perf_counter()
-        index.search(queries, 10)
-        durations.append(time.perf_counter() - start)
-        time.sleep(0.001)
-    whole = time.perf_counter() - began
-    assert index.kind == "ivf"
-    assert len(durations) > 20, "they ran one after the other"
-    assert max(durations) < whole / 2
+    """Were they to run one after the other, some search would take about as long as the compaction, each time."""
+
+    def longest_search() -> float:
+        """Of those that began during a compaction, as a share of it."""
+        index = TieredIndex(SIZE, switch_size=100_000)
+        index.add(np.arange(60_000), units(60_000, 0))
+        queries, durations = units(1, 1), []
+        compaction = threading.Thread(target=index.compact_now)
+        began = time.perf_counter()
+        compaction.start()
+        while compaction.is_alive():
+            start = time.perf_counter()
+            index.search(queries, 10)
+            durations.append(time.perf_counter() - start)
+            time.sleep(0.001)
+        assert index.kind == "ivf"
+        return max(durations) / (time.perf_counter() - began)
+
+    assert min(longest_search() for _ in range(5)) < 0.5
 
 
 def test_a_snapshot_of_an_index_in_use_is_that_of_its_moment(tmp_path: Path) -> None:
