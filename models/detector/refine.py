@@ -12,7 +12,7 @@ from PIL import Image
 from models.detector.decode import decode, overlaps
 from models.faces import MIRRORED, Face, Forward
 
-FACE = 80  # pixels, the root of the box area in a view
+FACE = 104  # pixels, the root of the box area in a view
 VIEW = 160  # pixels, the side of a view
 _LEAST_SCORE = 0.2
 _LEAST_OVERLAP = 0.4

@@ -35,13 +35,15 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(path: Path) -> None:
-    assert load(path).name in (
-        path.stem,
-        f"facemargin-{path.stem}",
-        "facemargin-det",
-        "facemargin-det-tuned",
-        "facemargin-det-taught",
-    )
+    assert load(path).name in (path.stem, f"facemargin-{path.stem}", "facemargin-det")
+
+
+def test_each_stage_of_the_detector_starts_from_what_the_one_before_it_wrote() -> None:
+    stages = [load(path) for path in SHIPPED if path.stem.startswith("detector-")]
+    assert len(stages) == 4
+    for earlier, later in zip([None, *stages], stages, strict=False):
+        assert isinstance(later.task, DetectionConfig)
+        assert later.task.initial == (earlier.folder / "checkpoint.safetensors" if earlier else None)
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:

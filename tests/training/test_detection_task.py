@@ -13,6 +13,7 @@ from PIL import Image
 from models import checkpoint
 from models.checkpoint import Metadata
 from models.detector.decode import STRIDES
+from models.detector.refine import VIEW
 from models.network import weights_of
 from models.registry import build
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
@@ -53,6 +54,14 @@ def test_an_epoch_is_drawn_from_seed_epoch_rank_and_batch_alone(task: DetectionT
 def test_large_scenes_cost_as_much_as_usual_ones(task: DetectionTask) -> None:
     shapes = {tuple(b["image"].shape) for epoch in range(6) for b in task.batches(epoch, 0, 1)}
     assert shapes == {(8, 96, 96, 3), (2, 192, 192, 3)}
+
+
+def test_batches_of_close_ups_have_as_many_pixels_as_others(config: DetectionConfig) -> None:
+    everything = config.model_copy(update={"size": 320, "close_up_share": 1.0, "peer": None})
+    (batch, *_) = DetectionTask(everything, "small", batch_size=8, seed=3).batches(0, 0, 1)
+    assert tuple(batch["image"].shape) == (32, VIEW, VIEW, 3)
+    assert tuple(batch["boxes"].shape) == (32, 1, 4)
+    assert batch["landmarks"].isfinite().all()
 
 
 def test_every_part_of_the_loss_is_learnt(task: DetectionTask) -> None:

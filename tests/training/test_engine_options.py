@@ -8,11 +8,14 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+import yaml
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 from models import checkpoint
 from models.checkpoint import CheckpointError
 from models.network import weights_of
+from training.commands.train import train
 from training.config import ConfigError, load
 from training.data.batches import MemoryBatches
 from training.distributed import Rank
@@ -230,3 +233,28 @@ def test_the_head_sees_embeddings_of_their_own_length(tiny: Path, monkeypatch: p
     run(load(tiny, ("task.objective={name: magface}", "epochs=1")))
     assert all(float((norms - 1).abs().max()) > 1e-2 for norms in seen)
     assert all(float(norms.std()) > 0 for norms in seen)
+
+
+def test_several_recipes_are_run_one_after_the_other(tiny: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second.yaml"
+    start = tmp_path / "runs/tiny/checkpoint.safetensors"
+    document = yaml.safe_load(tiny.read_text()) | {"name": "second"}
+    document["task"]["backbone"]["initial"] = str(start)
+    second.write_text(yaml.safe_dump(document))
+    command = [str(tiny), str(second), f"run_dir={tmp_path / 'runs'}", "epochs=1"]
+    for _ in range(2):  # the second time all is there already
+        result = CliRunner().invoke(train, command)
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines() == [str(tmp_path / "runs/tiny"), str(tmp_path / "runs/second")]
+    trained = checkpoint.read(tmp_path / "runs/second/checkpoint.safetensors").metadata.training
+    assert trained["started_from"] == checkpoint.read(start).model_id
+
+
+def test_a_slip_in_a_later_recipe_shows_before_the_first_is_run(tiny: Path, tmp_path: Path) -> None:
+    slip = tmp_path / "slip.yaml"
+    slip.write_text(tiny.read_text().replace("epochs", "epoch"))
+    result = CliRunner().invoke(train, [str(tiny), str(slip), f"run_dir={tmp_path / 'runs'}"])
+    assert result.exit_code == 2
+    assert "slip.yaml: epoch" in result.stderr
+    assert not (tmp_path / "runs").exists()
+    assert CliRunner().invoke(train, ["epochs=1"]).exit_code == 2

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from itertools import takewhile
 from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, user_errors
+from training.commands.console import user_errors
 
 
 def _print_explanation(context: click.Context, option: click.Parameter, wanted: bool) -> None:
@@ -19,8 +20,7 @@ def _print_explanation(context: click.Context, option: click.Parameter, wanted: 
 
 
 @click.command(epilog="Example: facemargin train training/configs/facemargin-s.yaml epochs=2 optimiser.name=adamw")
-@click.argument("config", type=FILE)
-@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@click.argument("arguments", nargs=-1, required=True, metavar="CONFIG... [KEY=VALUE]...")
 @click.option(
     "--explain",
     is_flag=True,
@@ -29,11 +29,12 @@ def _print_explanation(context: click.Context, option: click.Parameter, wanted: 
     callback=_print_explanation,
     help="Print every option of a recipe with its default and meaning, and exit.",
 )
-def train(config: Path, overrides: tuple[str, ...]) -> None:
+def train(arguments: tuple[str, ...]) -> None:
     """Train as CONFIG says, resuming the run if its folder holds a state; prints the run's folder.
 
-    On several GPUs or machines: torchrun --nproc-per-node=8 -m training train CONFIG. SIGTERM saves the state and
-    exits with status 0; the same command goes on.
+    Several recipes are the stages of one training: one after the other, each with the same KEY=VALUE. On several GPUs
+    or machines: torchrun --nproc-per-node=8 -m training train CONFIG. SIGTERM saves the state and exits with status 0;
+    the same command goes on.
     """
     from training.config import ConfigError, load
     from training.data.detection import DetectionDataError
@@ -41,13 +42,18 @@ def train(config: Path, overrides: tuple[str, ...]) -> None:
     from training.engine import LossNotFinite, Preempted, StateError, run
     from training.evaluation.report import ERRORS
 
+    recipes = list(takewhile(lambda argument: "=" not in argument, arguments))
+    overrides = arguments[len(recipes) :]
+    if not recipes:
+        raise click.UsageError("name a recipe before its KEY=VALUE")
     leads = os.environ.get("RANK", "0") == "0"
     try:
         with user_errors(ConfigError, DataError, DetectionDataError, LossNotFinite, StateError, *ERRORS):
-            folder = run(load(config, overrides))
+            # All are read before the first is run: a slip in the last must not show after hours.
+            for config in [load(Path(recipe), overrides) for recipe in recipes]:
+                folder = run(config)
+                if leads:
+                    click.echo(folder)
     except Preempted as stop:
         if leads:
             click.echo(stop)
-        return
-    if leads:
-        click.echo(folder)

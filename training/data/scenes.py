@@ -26,6 +26,13 @@ class Scene:
     ignored: NDArray[np.float32]
 
 
+def empty_scene(size: int, random: np.random.Generator) -> Scene:
+    """A square canvas of one random colour, without a face."""
+    colour = random.integers(0, 256, 3).astype(np.uint8)
+    nothing = np.zeros((0, 4), np.float32)
+    return Scene(np.broadcast_to(colour, (size, size, 3)).copy(), nothing, np.zeros((0, 5, 2), np.float32), nothing)
+
+
 class SceneRecipe(BaseModel):
     """How scenes are drawn."""
 
@@ -70,13 +77,7 @@ class SceneComposer:
         """A square scene of `size` pixels: a grid of tiles, sometimes with further faces pasted in."""
         grids = list(self._recipe.grids.items())
         grid = int(random.choice([g for g, _ in grids], p=[share for _, share in grids]))
-        colour = random.integers(0, 256, 3)
-        scene = Scene(
-            np.broadcast_to(colour.astype(np.uint8), (size, size, 3)).copy(),
-            np.zeros((0, 4), np.float32),
-            np.zeros((0, 5, 2), np.float32),
-            np.zeros((0, 4), np.float32),
-        )
+        scene = empty_scene(size, random)
         edges = _edges(size, grid, random), _edges(size, grid, random)
         for top, bottom in zip(edges[0], edges[0][1:], strict=False):
             for left, right in zip(edges[1], edges[1][1:], strict=False):
@@ -88,7 +89,7 @@ class SceneComposer:
             if random.random() < self._recipe.cover_face_share:
                 _cover(scene, box, random)
         if random.random() < 0.5:
-            _mirror(scene)
+            mirror_scene(scene)
         return scene
 
     def _tile(self, scene: Scene, place: tuple[int, int, int, int], random: np.random.Generator) -> None:
@@ -119,7 +120,7 @@ class SceneComposer:
         if random.random() < self._recipe.cover_share:
             slack = (width, height) - scales * photo.image.size
             shift = np.clip(shift, np.minimum(slack, 0), np.maximum(slack, 0))
-        _place(scene, photo, place, scales, shift, self._recipe.smallest_face)
+        place_photo(scene, photo, place, scales, shift, self._recipe.smallest_face)
 
     def _background(self, scene: Scene, place: tuple[int, int, int, int], random: np.random.Generator) -> bool:
         """Fill one tile with a part of a photo that touches no face; False where none was found.
@@ -224,7 +225,7 @@ def _touching(patch: NDArray[np.float32], boxes: NDArray[np.float32]) -> NDArray
     return np.flatnonzero(((end - start) > 0).all(axis=1))
 
 
-def _place(
+def place_photo(
     scene: Scene,
     photo: Photo,
     place: tuple[int, int, int, int],
@@ -270,7 +271,8 @@ def _clipped(boxes: NDArray[np.float32], window: NDArray[np.float32]) -> NDArray
     return np.concatenate([start, end - start], axis=1)
 
 
-def _mirror(scene: Scene) -> None:
+def mirror_scene(scene: Scene) -> None:
+    """Turn the scene into its mirror image; left landmarks become right ones."""
     width = scene.image.shape[1]
     scene.image = scene.image[:, ::-1]
     for boxes in (scene.boxes, scene.ignored):

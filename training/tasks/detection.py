@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from models import checkpoint
 from models.checkpoint import InputSpec, Metadata
 from models.detector.decode import STRIDES
+from models.detector.refine import VIEW
 from models.network import instantiate
 from models.registry import build
+from training.data.close_ups import CloseUps
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
 from training.data.photometric import photometric
 from training.data.pseudo_labels import complete, locate, template_box
@@ -59,6 +61,9 @@ class DetectionTask:
         self._config, self._name, self._batch_size, self._seed = config, name, batch_size, seed
         portraits, crowds, crops = read_training_photos(config)
         self._composer = SceneComposer(portraits, crowds, crops, config.scenes)
+        self._close_ups = CloseUps(portraits, crops)
+        if config.close_up_share and not len(self._close_ups):
+            raise DetectionDataError("task.close_up_share: no photo of one face with known landmarks; set it to 0")
         self._started_from = checkpoint.read(config.initial).model_id if config.initial else "random weights"
         self._teacher = DenseTeacher(config.teacher) if config.teacher else None
         self._counts = {"portraits": len(portraits), "crowds": len(crowds), "crops": len(crops)}
@@ -74,13 +79,20 @@ class DetectionTask:
         `training.losses.detection.level_targets` in float32, padded with zeros."""
         for step in range(first, self.steps_per_epoch(world_size)):
             random = np.random.default_rng([self._seed, epoch, rank, step])
-            large = random.random() < self._config.large_share
-            size = self._config.size * (LARGE if large else 1)
-            count = max(1, self._batch_size // LARGE**2) if large else self._batch_size
-            batch = collate([self._composer.scene(size, random) for _ in range(count)])
+            batch = collate(self._scenes(random))
             if self._teacher:
                 batch |= zip(_LESSONS, self._teacher(batch["image"]), strict=True)
             yield batch
+
+    def _scenes(self, random: np.random.Generator) -> list[Scene]:
+        """The scenes of a batch; of whatever kind they are, they have about as many pixels together."""
+        if random.random() < self._config.close_up_share:
+            count = max(1, self._batch_size * self._config.size**2 // VIEW**2)
+            return [self._close_ups.close_up(random) for _ in range(count)]
+        large = random.random() < self._config.large_share
+        size = self._config.size * (LARGE if large else 1)
+        count = max(1, self._batch_size // LARGE**2) if large else self._batch_size
+        return [self._composer.scene(size, random) for _ in range(count)]
 
     def metadata(self) -> Metadata:
         """The checkpoint's metadata, without what only the finished weights can tell."""

@@ -39,6 +39,9 @@ class DetectionConfig(BaseModel):
     large_share: float = Field(
         0.2, ge=0, le=1, description="batches of scenes twice as large, with a quarter of the images"
     )
+    close_up_share: float = Field(
+        0.0, ge=0, le=1, description="batches of single faces as the second look sees them, many to a batch"
+    )
     images_per_epoch: int = Field(6400, ge=1)
     scenes: SceneRecipe = SceneRecipe()
     box_weight: float = Field(2.0, ge=0, description="of the boxes' loss")
