@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(16 * 2**20, ge=1024, description="Largest encoded photo.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Largest photo, in pixels.")
     max_import_bytes: int = Field(4 * 2**30, ge=1024, description="Largest body of an import.")
-    max_pending_bytes: int = Field(512 * 2**20, ge=1024, description="Bytes of request bodies held at once.")
+    max_pending_bytes: int = Field(512 * 2**20, ge=1024, description="Bytes of bodies and fetched photos held at once.")
     max_images: int = Field(20, ge=1, description="Most photos in one request.")
     max_faces: int = Field(50, ge=1, le=1000, description="Most faces taken from one photo.")
 

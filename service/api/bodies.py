@@ -1,10 +1,11 @@
-"""The bounds on bodies of requests: of each one, and of all that are held at once."""
+"""The bounds on bodies of requests: of each one, and of all that are held at once, fetched photos among them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
+from contextvars import ContextVar
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,12 +18,14 @@ logger = logging.getLogger(__name__)
 _STREAMED = re.compile(r"/v1/collections/[^/]+/import")
 _DRAIN_SECONDS = 10.0
 _DRAIN_FACTOR = 8
+_current: ContextVar[_CountedBody | None] = ContextVar("body of the current request", default=None)
 
 
 class BodyLimit:
     """Refuses a body above the limit, announced or not, while it streams in, or when too much is held already.
 
-    max_bytes: of one request; max_import_bytes: of an import; max_pending_bytes: of all requests but imports.
+    max_bytes: of one request; max_import_bytes: of an import; max_pending_bytes: of all requests but imports,
+    and of what is fetched for them (`hold`).
     An answer waits until the rest of the body has been read and thrown away (within bounds): closing a
     connection that still carries data would reset it, and the client would never see the answer.
     """
@@ -48,13 +51,22 @@ class BodyLimit:
             await send(message)
 
         announced = Headers(scope=scope).get("content-length", "0")
+        token = _current.set(body)
         try:
             if announced.isdecimal() and int(announced) > most:
                 await problem_response(_too_large(most))(scope, receive, send_after_body)
             else:
                 await self._app(scope, body.receive, send_after_body)
         finally:
+            _current.reset(token)
             body.release()
+
+
+def hold(count: int) -> None:
+    """The current request holds so many bytes more, until its end. Raises Problem (503) beyond the limit."""
+    body = _current.get()
+    if body is not None:
+        body.hold(count)
 
 
 class _Pending:
@@ -92,11 +104,14 @@ class _CountedBody:
         message = await self._next()
         if self._bytes > self._max_bytes:
             raise _too_large(self._max_bytes)
+        self.hold(len(message.get("body", b"")))
+        return message
+
+    def hold(self, count: int) -> None:
+        """So many bytes more are held. Raises Problem (503) beyond the limit."""
         if self._pending is not None:
-            count = len(message.get("body", b""))
             self._pending.take(count)
             self._held += count
-        return message
 
     async def drain(self) -> None:
         """Throw the rest of the body away; gives up after a while, or after several times the limit."""

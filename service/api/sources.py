@@ -8,6 +8,7 @@ import numpy as np
 from fastapi.concurrency import run_in_threadpool
 from numpy.typing import NDArray
 
+from service.api.bodies import hold
 from service.api.dependencies import check_collection
 from service.api.uploads import decode_base64
 from service.errors import Problem
@@ -20,15 +21,17 @@ from service.startup import Services
 
 
 async def photo_bytes(services: Services, field: str, given: Photo) -> bytes:
-    """The bytes of a photo in a JSON document. Raises Problem (400, 403, 413, 422) that names the field."""
+    """The bytes of a photo in a JSON document. Raises Problem (400, 403, 413, 422) that names the field, or (503)."""
     if not isinstance(given, ImageUrl):
         return decode_base64(field, given)
     if services.fetcher is None:
         raise Problem(403, "urls_disabled", f"{field}: this server takes no photos by address; send the photo itself")
     try:
-        return await services.fetcher.fetch(given.url)
+        fetched = await services.fetcher.fetch(given.url)
     except ImageError as error:
         raise Problem(error.status, error.code, f"{field}: {error}", field=field) from error
+    hold(len(fetched))
+    return fetched
 
 
 async def all_photos(services: Services, given: Photo | list[Photo]) -> list[bytes]:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.api.bodies import BodyLimit
+from service.api.bodies import BodyLimit, hold
 from service.settings import Settings
 
 KIB = 1024
@@ -80,6 +80,31 @@ def test_an_import_has_a_limit_of_its_own_and_is_not_held() -> None:
                 answer = await client.post(path, content=content)
                 assert (answer.status_code, answer.json()["code"]) == (413, "request_too_large")
             assert (await client.post("/v1/detect", content=chunks(9))).status_code == 413
+
+    asyncio.run(scenario())
+
+
+def test_what_is_fetched_for_a_request_counts_until_its_end() -> None:
+    async def scenario() -> None:
+        class Fetching(Holding):
+            async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+                await asyncio.gather(*(self.fetch() for _ in range(2)))
+                await super().__call__(scope, receive, send)
+
+            async def fetch(self) -> None:
+                hold(6 * KIB)
+
+        holding = Fetching()
+        async with client_of(holding) as client:
+            waiting = asyncio.create_task(client.post("/v1/detect", content=bytes(KIB)))
+            await holding.reading.acquire()
+            refused = await client.post("/v1/detect", content=bytes(KIB))
+            assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+            holding.may_answer.set()
+            assert (await waiting).text == str(KIB)
+            for _ in range(3):
+                assert (await client.post("/v1/detect", content=bytes(KIB))).status_code == 200
+        hold(2**40)  # beyond any request nothing is counted
 
     asyncio.run(scenario())
 
