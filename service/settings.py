@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.detector.find import SCORE_THRESHOLD
 from models.pretrained import DETECTOR, RECOGNISER
 
 SHIPPED = {"recogniser": RECOGNISER, "detector": DETECTOR}
@@ -91,6 +92,9 @@ class Settings(BaseSettings):
     max_images: int = Field(20, ge=1, description="Most photos in one request.")
     max_faces: int = Field(50, ge=1, le=1000, description="Most faces taken from one photo.")
 
+    detection_threshold: float = Field(
+        SCORE_THRESHOLD, gt=0, lt=1, description="Least score of a face; lower finds more, and more that is none."
+    )
     default_far: float = Field(1e-4, gt=0, lt=1, description="False match rate of verify when the caller names none.")
     default_fpir: float = Field(
         1e-2,

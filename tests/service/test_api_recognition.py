@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
+
+from service.settings import Settings
+
+Serve = Callable[[Settings], AbstractContextManager[TestClient]]
 
 
 def verify(client: TestClient, source: Path, target: Path, **query: float) -> dict[str, object]:
@@ -208,3 +215,23 @@ def test_photos_by_address_are_refused_unless_enabled(client: TestClient) -> Non
     ):
         answer = client.post(path, json=document)
         assert (answer.status_code, answer.json()["code"]) == (403, "urls_disabled"), path
+
+
+def test_a_setting_says_how_sure_the_detector_must_be(
+    serve: Serve, settings: Settings, demo: Path, tmp_path: Path
+) -> None:
+    sure, unsure = 0.99, 0.02
+    found = []
+    for number, threshold in enumerate((sure, unsure)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        own = {"data_dir": folder, "cache_dir": settings.cache_dir, "threads": 1, "detection_threshold": threshold}
+        with serve(Settings(auth="off", **own)) as client:
+            photo = {"image": (demo / "016_8.jpg").read_bytes()}
+            answer = client.post("http://localhost/v1/detect", files=photo)
+        scores = [face["detection_score"] for face in answer.json()["faces"]]
+        assert min(scores, default=1) >= threshold
+        found.append(len(scores))
+    assert found[0] < found[1]
+    with pytest.raises(ValidationError, match="detection_threshold"):
+        Settings(detection_threshold=1)
