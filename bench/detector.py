@@ -60,7 +60,7 @@ def main(path: Path, peer: Path, photos: Path, rounds: int, output: Path) -> Non
     with tempfile.TemporaryDirectory() as scratch:
         ours = OpenVinoEngine.open(loaded, Path(scratch) / "cache", EngineOptions(threads=1))
         speed = forward_times(ours, open_onnx(peer, threads=1), rounds)
-        second_look = second_look_time(ours, rounds)
+        further_looks = further_looks_time(ours, rounds)
         with tarfile.open(photos) as archive:
             archive.extractall(Path(scratch) / "photos", filter="data")
         precision = precisions(ours, Yunet(peer), Path(scratch) / "photos")
@@ -71,7 +71,7 @@ def main(path: Path, peer: Path, photos: Path, rounds: int, output: Path) -> Non
             "model": loaded.model_id,
             "engine": "openvino",
             "ms_640x480": speed[0],
-            "ms_second_look": second_look,
+            "ms_further_looks": further_looks,
             **precision[0],
         },
         {"model": peer.stem, "engine": "onnxruntime", "ms_640x480": speed[1], **precision[1]},
@@ -103,8 +103,8 @@ def forward_times(ours: Forward, peer: onnxruntime.InferenceSession, rounds: int
     return round(median(times[0]), 3), round(median(times[1]), 3)
 
 
-def second_look_time(ours: Forward, rounds: int) -> float:
-    """Median milliseconds of the second look at one face, of a photo of 640x480."""
+def further_looks_time(ours: Forward, rounds: int) -> float:
+    """Median milliseconds of the further looks at one face, of a photo of 640x480."""
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     face = Face((200.0, 120.0, 90.0, 120.0), np.zeros((5, 2), np.float32), 0.9)
     times = []

@@ -12,8 +12,8 @@ from PIL import Image
 from models import checkpoint, pretrained
 from models.detector.decode import CHANNELS, STRIDES
 from models.detector.find import find_faces
-from models.detector.refine import VIEW, refine_landmarks
-from models.faces import Face, Forward
+from models.detector.refine import LOOKS, VIEW, refine_landmarks
+from models.faces import MIRRORED, Face, Forward
 from models.network import instantiate, torch_forward
 
 
@@ -68,7 +68,7 @@ def test_boxes_scores_and_order_stay_and_batches_are_bounded(forward: Forward, d
     assert [(face.box, face.score) for face in refined] == [(face.box, face.score) for face in faces]
     assert {size[1:] for size in sizes} == {(3, VIEW, VIEW)}
     assert max(size[0] for size in sizes) <= 16
-    assert sum(size[0] for size in sizes) == len(faces)
+    assert sum(size[0] for size in sizes) == len(faces) * len(LOOKS)
     assert refine_landmarks(image, [], counting) == []
 
 
@@ -87,20 +87,52 @@ def test_faces_at_and_beyond_the_border_are_no_trouble(box: tuple[float, float, 
     np.testing.assert_array_equal(face.landmarks, 1)
 
 
-def test_the_view_is_the_mirrored_face_at_its_size() -> None:
-    """A photo that is black but for a white face in its left half: seen in the middle, as large as promised."""
+def test_the_views_are_the_face_at_the_promised_sizes_as_it_is_and_mirrored() -> None:
+    """A photo that is black but for a face in its left half, whose own left half is magenta, the rest white."""
     image = np.zeros((200, 300, 3), np.uint8)
     image[60:100, 40:80] = 255
-    image[60:100, 40:60, 1] = 0  # its left half is magenta
+    image[60:100, 40:60, 1] = 0
     seen = []
 
     def looking(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        seen.append(planes[0])
+        seen.extend(planes)
         return blind(planes)
 
     refine_landmarks(image, [Face((40.0, 60.0, 40.0, 40.0), np.ones((5, 2), np.float32), 0.9)], looking)
-    bright = seen[0][0] > 0
-    rows, columns = np.nonzero(bright)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((40, 119, 40, 119), abs=1)
-    green = seen[0][1] > 0
-    assert np.nonzero(green)[1].max() == pytest.approx(79, abs=1)  # the white half is on the left now
+    assert len(seen) == len(LOOKS)
+    for view, (side, mirrored) in zip(seen, LOOKS, strict=True):
+        start, end, middle = (VIEW - side) / 2, (VIEW + side) / 2 - 1, VIEW / 2
+        rows, columns = np.nonzero(view[0] > 0)
+        assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((start, end) * 2, abs=1)
+        white = np.nonzero(view[1] > 0)[1]
+        expected = (start, middle - 1) if mirrored else (middle, end)
+        assert (white.min(), white.max()) == pytest.approx(expected, abs=1)
+
+
+def test_what_each_look_says_counts_alike_in_the_photos_pixels() -> None:
+    """A network that sees every face where it is, and its landmarks where the look's own number says."""
+    image = np.zeros((200, 300, 3), np.uint8)
+    face = Face((40.0, 60.0, 40.0, 40.0), np.zeros((5, 2), np.float32), 0.9)
+    blinded = 0
+
+    def seeing(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        maps = blind(planes)
+        for row, (side, mirrored) in enumerate(LOOKS[blinded:], blinded):
+            cell = VIEW // 16 // 2
+            level = maps[1][row, :, cell, cell]
+            level[0] = 5.0
+            level[1:3] = -0.5  # the cell's corner is the middle of the view
+            level[3:5] = np.log(side / 64)
+            told = np.linspace(0.1, 0.4, 10).reshape(5, 2) + row * 0.1  # in shares of the side, from the middle
+            if mirrored:
+                told = (told * [-1, 1])[MIRRORED]
+            level[5:] = (told - 8 / side).ravel()
+        return maps
+
+    middle = np.array([60.0, 80.0])
+    expected = [middle + 40 * (np.linspace(0.1, 0.4, 10).reshape(5, 2) + row * 0.1) for row in range(len(LOOKS))]
+    (refined,) = refine_landmarks(image, [face], seeing)
+    np.testing.assert_allclose(refined.landmarks, np.mean(expected, axis=0), atol=0.01)
+    blinded = 1
+    (refined,) = refine_landmarks(image, [face], seeing)
+    np.testing.assert_allclose(refined.landmarks, expected[1], atol=0.01)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.detector.refine import FACE, VIEW
+from models.detector.refine import LOOKS, VIEW
 from training.data.detection import Photo
 from training.data.scenes import Scene, empty_scene, mirror_scene, place_photo, rotated
 
+FACE = sum(side for side, _ in LOOKS) / len(LOOKS)  # pixels, the root of the box area
 PORTRAIT_SHARE = 0.3  # of close-ups show a portrait: few, but with what surrounds a face
 # Standard deviations of what a second look is off by: the size found (log), the place found (in shares of the side of
 # the face), the aspect ratio (log), and of how heads are held, in degrees.
