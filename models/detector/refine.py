@@ -1,4 +1,4 @@
-"""Steadier landmarks: each face is looked at again, alone, at sizes that suit the detector, as it is and mirrored."""
+"""Steadier landmarks: each face is looked at again, alone, at a size that suits the detector, as it is and mirrored."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 from models.detector.decode import decode, overlaps
 from models.faces import MIRRORED, Face, Forward
 
+FACE = 112  # pixels, the root of the box area in a view
 VIEW = 160  # pixels, the side of a view
-LOOKS = ((96, False), (112, True))  # pixels, the root of the box area in the view; whether mirrored
+LOOKS = (False, True)  # whether the view is mirrored
 _LEAST_SCORE = 0.2
 _LEAST_OVERLAP = 0.4
 _BATCH = 16 // len(LOOKS)  # faces at once
@@ -23,13 +24,13 @@ def refine_landmarks(image: NDArray[np.uint8], faces: Sequence[Face], forward: F
     """The faces, their landmarks the mean of what two further looks say, each at the face alone.
 
     image: (H, W, 3) uint8 RGB; faces in its pixels. The detector was trained for such views, and what it gets wrong in
-    one, it does not get wrong in the same way in the mirror image at another size. A look that does not find the face
+    one, it does not get wrong in the same way in the mirror image. A look that does not find the face
     again does not count; where neither does, the landmarks stay as they are, and boxes and scores always do.
     """
     refined: list[Face] = []
     for start in range(0, len(faces), _BATCH):
         part = faces[start : start + _BATCH]
-        views = [_View.of(face, side, mirrored) for face in part for side, mirrored in LOOKS]
+        views = [_View.of(face, mirrored) for face in part for mirrored in LOOKS]
         outputs = forward(np.stack([view.pixels(image) for view in views]))
         for number, face in enumerate(part):
             rows = range(number * len(LOOKS), (number + 1) * len(LOOKS))
@@ -49,10 +50,10 @@ class _View:
     mirrored: bool
 
     @classmethod
-    def of(cls, face: Face, side: float, mirrored: bool) -> _View:
-        """The view in which the root of the face's box area is `side` pixels."""
+    def of(cls, face: Face, mirrored: bool) -> _View:
+        """The view amid which the face has the size `FACE`."""
         x, y, width, height = face.box
-        scale = side / max(float(np.sqrt(width * height)), 1.0)
+        scale = FACE / max(float(np.sqrt(width * height)), 1.0)
         half = VIEW / 2 / scale
         return cls(x + width / 2 - half, y + height / 2 - half, scale, mirrored)
 

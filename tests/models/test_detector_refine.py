@@ -1,4 +1,4 @@
-"""A second look at each face makes landmarks steadier, and changes nothing else."""
+"""Two further looks at each face make landmarks steadier, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 from models import checkpoint, pretrained
 from models.detector.decode import CHANNELS, STRIDES
 from models.detector.find import find_faces
-from models.detector.refine import LOOKS, VIEW, refine_landmarks
+from models.detector.refine import FACE, LOOKS, VIEW, refine_landmarks
 from models.faces import MIRRORED, Face, Forward
 from models.network import instantiate, torch_forward
 
@@ -87,7 +87,7 @@ def test_faces_at_and_beyond_the_border_are_no_trouble(box: tuple[float, float, 
     np.testing.assert_array_equal(face.landmarks, 1)
 
 
-def test_the_views_are_the_face_at_the_promised_sizes_as_it_is_and_mirrored() -> None:
+def test_the_views_are_the_face_at_the_promised_size_as_it_is_and_mirrored() -> None:
     """A photo that is black but for a face in its left half, whose own left half is magenta, the rest white."""
     image = np.zeros((200, 300, 3), np.uint8)
     image[60:100, 40:80] = 255
@@ -100,8 +100,8 @@ def test_the_views_are_the_face_at_the_promised_sizes_as_it_is_and_mirrored() ->
 
     refine_landmarks(image, [Face((40.0, 60.0, 40.0, 40.0), np.ones((5, 2), np.float32), 0.9)], looking)
     assert len(seen) == len(LOOKS)
-    for view, (side, mirrored) in zip(seen, LOOKS, strict=True):
-        start, end, middle = (VIEW - side) / 2, (VIEW + side) / 2 - 1, VIEW / 2
+    start, end, middle = (VIEW - FACE) / 2, (VIEW + FACE) / 2 - 1, VIEW / 2
+    for view, mirrored in zip(seen, LOOKS, strict=True):
         rows, columns = np.nonzero(view[0] > 0)
         assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((start, end) * 2, abs=1)
         white = np.nonzero(view[1] > 0)[1]
@@ -117,16 +117,16 @@ def test_what_each_look_says_counts_alike_in_the_photos_pixels() -> None:
 
     def seeing(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         maps = blind(planes)
-        for row, (side, mirrored) in enumerate(LOOKS[blinded:], blinded):
+        for row, mirrored in enumerate(LOOKS[blinded:], blinded):
             cell = VIEW // 16 // 2
             level = maps[1][row, :, cell, cell]
             level[0] = 5.0
             level[1:3] = -0.5  # the cell's corner is the middle of the view
-            level[3:5] = np.log(side / 64)
+            level[3:5] = np.log(FACE / 64)
             told = np.linspace(0.1, 0.4, 10).reshape(5, 2) + row * 0.1  # in shares of the side, from the middle
             if mirrored:
                 told = (told * [-1, 1])[MIRRORED]
-            level[5:] = (told - 8 / side).ravel()
+            level[5:] = (told - 8 / FACE).ravel()
         return maps
 
     middle = np.array([60.0, 80.0])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.detector.refine import VIEW
-from training.data.close_ups import FACE, CloseUps
+from models.detector.refine import FACE, VIEW
+from training.data.close_ups import CloseUps
 from training.data.detection import Photo
 from training.data.scenes import Scene
 

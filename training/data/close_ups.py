@@ -1,4 +1,4 @@
-"""Close-ups: one face alone, as the detector's second look sees it."""
+"""Close-ups: one face alone, as the detector's further looks see it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models.detector.refine import LOOKS, VIEW
+from models.detector.refine import FACE, VIEW
 from training.data.detection import Photo
 from training.data.scenes import Scene, empty_scene, mirror_scene, place_photo, rotated
 
-FACE = sum(side for side, _ in LOOKS) / len(LOOKS)  # pixels, the root of the box area
 PORTRAIT_SHARE = 0.3  # of close-ups show a portrait: few, but with what surrounds a face
-# Standard deviations of what a second look is off by: the size found (log), the place found (in shares of the side of
+# Standard deviations of what a further look is off by: the size found (log), the place found (in shares of the side of
 # the face), the aspect ratio (log), and of how heads are held, in degrees.
 _SIZE, _PLACE, _ASPECT, _TILT = 0.12, 0.06, 0.04, 12.0
 

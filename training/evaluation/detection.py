@@ -102,7 +102,7 @@ def wider_labels(photo: WiderPhoto) -> Labels:
 
 
 def _find(forward: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float) -> list[Face]:
-    """As the service finds faces; those it would not report need no second look."""
+    """As the service finds faces; those it would not report need no further looks."""
     faces = find_faces(image, forward, score_threshold=score_threshold, max_side=max_side)
     confident = sum(face.score >= SCORE_THRESHOLD for face in faces)  # the best come first
     return [*refine_landmarks(image, faces[:confident], forward), *faces[confident:]]

@@ -40,7 +40,7 @@ class DetectionConfig(BaseModel):
         0.2, ge=0, le=1, description="batches of scenes twice as large, with a quarter of the images"
     )
     close_up_share: float = Field(
-        0.0, ge=0, le=1, description="batches of single faces as the second look sees them, many to a batch"
+        0.0, ge=0, le=1, description="batches of single faces as the further looks see them, many to a batch"
     )
     images_per_epoch: int = Field(6400, ge=1)
     scenes: SceneRecipe = SceneRecipe()
