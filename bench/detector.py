@@ -45,7 +45,7 @@ PHOTOS = SHARED / "data" / "photos.tar"
 WARM_UP = 5
 TILE = 104  # a sixteenth of a photo
 PEER_THRESHOLD = 0.5
-HELD_OUT = 100  # portraits, as in training/configs/detector-5-balanced.yaml
+HELD_OUT = 100  # portraits, as in training/configs/detector-4-close-ups.yaml
 
 
 @click.command()
