@@ -36,7 +36,7 @@ SHARPNESS: Final = Scale(worst=0.004, reason=0.010, best=0.060)
 TURN: Final = Scale(worst=1.0, reason=0.45, best=0.20)
 """Nose offset in inter-ocular distances, about tan(yaw)/2. CFP frontal 0.03, profile 0.47; LFW < 0.35."""
 SCORE: Final = Scale(worst=0.35, reason=0.58, best=0.80)
-"""Detection score; what is below 0.55 is not reported, and portraits score 0.9 on the average, hardly any below 0.75."""
+"""Detection score; what is below 0.55 is not reported. Portraits score 0.9 on the average, hardly any below 0.75."""
 LOW_QUALITY: Final = 0.15
 """A face with no single fault is still rejected when its mild faults together leave less than this."""
 
