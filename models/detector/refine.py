@@ -24,8 +24,8 @@ def refine_landmarks(image: NDArray[np.uint8], faces: Sequence[Face], forward: F
     """The faces, their landmarks the mean of what two further looks say, each at the face alone.
 
     image: (H, W, 3) uint8 RGB; faces in its pixels. The detector was trained for such views, and what it gets wrong in
-    one, it does not get wrong in the same way in the mirror image. A look that does not find the face
-    again does not count; where neither does, the landmarks stay as they are, and boxes and scores always do.
+    one, it does not get wrong in the same way in the mirror image. A look that does not find the face again does not
+    count; where neither does, the landmarks stay as they are, and boxes and scores always do.
     """
     refined: list[Face] = []
     for start in range(0, len(faces), _BATCH):

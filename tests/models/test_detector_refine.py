@@ -1,4 +1,4 @@
-"""Two further looks at each face make landmarks steadier, and changes nothing else."""
+"""Two further looks at each face make landmarks steadier, and change nothing else."""
 
 from __future__ import annotations
 
