@@ -40,6 +40,7 @@ from training.data.packing import pack
 from training.data.sources import SourceConfig
 from training.distributed import Rank
 from training.evaluation.machine import describe
+from training.lookahead import lookahead
 from training.memory import keep_freed_memory
 from training.prefetch import prefetch
 from training.stepping import Stepper
@@ -220,8 +221,8 @@ def engine_steps(folder: Path, precision: str) -> Iterator[None]:
     for epoch in range(1000):
         stepper.start_epoch(epoch)
         with closing(prefetch(task.batches(epoch, 0, 1), config.prefetch, rank.device)) as batches:
-            for batch in batches:
-                stepper.step([batch], RATE)
+            for drawn in lookahead((stepper.draw([batch]) for batch in batches), stepper.teach):
+                stepper.learn(drawn, RATE)
                 yield
 
 
@@ -288,7 +289,10 @@ def measure_device(device: torch.device, backbone: str, batch_size: int, classes
         embeddings.backward(torch.ones_like(embeddings))
         network.zero_grad(set_to_none=True)
 
-    whole = _seconds(lambda: stepper.step([batch], RATE), device, steps)
+    def step() -> None:
+        stepper.learn(stepper.teach(stepper.draw([batch])), RATE)
+
+    whole = _seconds(step, device, steps)
     part = _seconds(alone, device, steps)
     return {
         "loop": "engine bf16",

@@ -19,6 +19,7 @@ from training.config import ConfigError, TrainConfig
 from training.distributed import Rank, process_group
 from training.finiteness import FinitenessWatch, LossNotFinite
 from training.journal import Journal
+from training.lookahead import lookahead
 from training.memory import keep_freed_memory
 from training.optimisation import learning_rate
 from training.preemption import Notice, Preempted, preemption_notice
@@ -27,7 +28,7 @@ from training.provenance import commit
 from training.publishing import refresh_statistics, write_checkpoint
 from training.resumption import Progress, resume_run, save_run
 from training.state import StateError
-from training.stepping import Outcome, Stepper
+from training.stepping import Batch, Outcome, Stepper
 from training.tasks.detection import DetectionTask
 from training.tasks.recognition import RecognitionTask
 from training.tasks.recognition_config import RecognitionConfig
@@ -39,6 +40,8 @@ _FREE = frozenset({
     *("device", "threads", "compile", "batch_size", "accumulate", "sync_batch_norm"),
     *("prefetch", "log_every", "save_every", "wandb"),
 })  # fmt: skip
+
+_DRAWING, _LEARNING = range(2)  # the stages of a step, each with random numbers of its own
 
 
 class Task(Protocol):
@@ -167,16 +170,33 @@ class _Run:
         done = self.progress.step - epoch * self.steps_per_epoch
         first = done * config.accumulate
         source = self.task.batches(epoch, rank.rank, rank.world_size, first)
-        with closing(prefetch(source, config.prefetch, rank.device)) as batches:
-            for _ in range(done, self.steps_per_epoch):
-                self._take_step(list(islice(batches, config.accumulate)), journal)
+        with (
+            closing(prefetch(source, config.prefetch, rank.device)) as batches,
+            closing(lookahead(self._drawn(batches, self.steps_per_epoch - done), self._teach)) as lessons,
+        ):
+            for read, prepared in lessons:
+                self._take_step(read, prepared, journal)
 
-    def _take_step(self, batches: list[dict[str, Tensor]], journal: Journal) -> None:
-        config, progress = self.config, self.progress
+    def _drawn(self, batches: Iterator[Batch], steps: int) -> Iterator[tuple[list[Batch], list[Batch]]]:
+        """What is read for each step, and its draws."""
+        for step in range(self.progress.step, self.progress.step + steps):
+            read = list(islice(batches, self.config.accumulate))
+            self._seed(step, _DRAWING)
+            yield read, self.stepper.draw(read)
+
+    def _teach(self, step: tuple[list[Batch], list[Batch]]) -> tuple[list[Batch], list[Batch]]:
+        read, drawn = step
+        return read, self.stepper.teach(drawn)
+
+    def _seed(self, step: int, stage: int) -> None:
         # Seeding by step makes every random draw of a resumed run the one it would have been.
-        torch.manual_seed(hash((config.seed, self.rank.rank, progress.step)))
+        torch.manual_seed(hash((self.config.seed, self.rank.rank, step, stage)))
+
+    def _take_step(self, batches: list[Batch], prepared: list[Batch], journal: Journal) -> None:
+        config, progress = self.config, self.progress
+        self._seed(progress.step, _LEARNING)
         rate = learning_rate(progress.step, self.total_steps, config.optimiser, self.images_per_step)
-        outcome = self.stepper.step(batches, rate)
+        outcome = self.stepper.learn(prepared, rate)
         progress.step += 1
         self.watch.observe(progress.step, outcome.loss, batches)
         journal.advance()

@@ -32,8 +32,12 @@ class StagedLearner(Protocol):
         """What the network is shown of a batch, and its labels."""
         ...
 
-    def prepare(self, batch: Batch) -> Batch:
-        """What the forward pass takes."""
+    def draw(self, batch: Batch) -> Batch:
+        """The views of a batch and what belongs to them; all random draws before the forward pass are made here."""
+        ...
+
+    def teach(self, drawn: Batch) -> Batch:
+        """What the forward pass takes: the views, and what a teacher says of them. Draws nothing, learns nothing."""
         ...
 
     def known(self, prepared: Batch) -> Tensor:
@@ -89,15 +93,28 @@ class Stepper:
             self._parallel = self._distribute()
         self._parallel.train()
 
-    def step(self, batches: Sequence[Batch], rate: float) -> Outcome:
-        """Learn from the batches as from one that holds them all.
+    def draw(self, batches: Sequence[Batch]) -> list[Batch]:
+        """The batches where the learner is, with their random draws made."""
+        on_device = [self.on_device(batch) for batch in batches]
+        if not isinstance(self.learner, StagedLearner):
+            return on_device
+        with self.autocast():
+            return [self.learner.draw(batch) for batch in on_device]
+
+    def teach(self, drawn: Sequence[Batch]) -> list[Batch]:
+        """What `learn` takes. Another thread may do this while the last step is being learned."""
+        if not isinstance(self.learner, StagedLearner):
+            return list(drawn)
+        return [self.learner.teach(batch) for batch in drawn]
+
+    def learn(self, prepared: Sequence[Batch], rate: float) -> Outcome:
+        """Learn from the prepared batches as from one that holds them all.
 
         Exactly so for a mean over samples, also where only some count (`StagedLearner.known`); what a batch's samples
         have to do with each other (batch norm, relation and verification losses) stays within each.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["ratio"]
-        prepared = [self._prepare(batch) for batch in batches]
         if len(prepared) > 1 and isinstance(self.learner, StagedLearner):
             known = [self.rank.sum(self.learner.known(batch)) for batch in prepared]
             total = torch.stack(known).sum().clamp(min=1)
@@ -132,13 +149,6 @@ class Stepper:
     def on_device(self, batch: Batch) -> Batch:
         """The batch where the learner is."""
         return {name: tensor.to(self.rank.device, non_blocking=True) for name, tensor in batch.items()}
-
-    def _prepare(self, batch: Batch) -> Batch:
-        batch = self.on_device(batch)
-        if not isinstance(self.learner, StagedLearner):
-            return batch
-        with self.autocast():
-            return self.learner.prepare(batch)
 
     def _descend(self) -> Tensor | None:
         for head in self.heads:

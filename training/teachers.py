@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,26 +15,33 @@ from training.evaluation.peers import OnnxRecogniser
 
 
 class Teacher(Protocol):
-    """Gives unit-length teacher embeddings for a batch."""
+    """Tells what it makes of a batch."""
 
     embedding_size: int
 
-    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
-        """views (B, 3, H, W) in [-1, 1] and index (B,) of the images in the data -> (B, T) float32."""
+    def __call__(self, views: Tensor, index: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """views (B, 3, H, W) in [-1, 1] and index (B,) of the images in the data -> (B, T) float32 of unit length,
+        and the maps (B, C, h, w) of its inside that the student is to learn as well, if any."""
         ...
 
 
 class OnnxTeacher:
-    """A network run on the very view the student sees (Beyer et al. 2022, arXiv:2106.05237: be consistent)."""
+    """A network run on the very view the student sees (Beyer et al. 2022, arXiv:2106.05237: be consistent).
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self._recogniser = OnnxRecogniser(path, threads)
+    inner: names of tensors inside the graph whose maps it gives besides. Raises PeerError.
+    """
+
+    def __init__(self, path: Path, threads: int, inner: Sequence[str] = ()) -> None:
+        self._recogniser = OnnxRecogniser(path, threads, inner=inner)
         self.embedding_size = self._recogniser.forward(np.zeros((1, 3, 112, 112), np.float32))[0].shape[1]
 
-    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
+    def __call__(self, views: Tensor, index: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Run the network; `index` is not needed."""
-        (raw,) = self._recogniser.forward(views.float().cpu().numpy())
-        return torch.nn.functional.normalize(torch.from_numpy(raw), dim=1).to(views.device)
+        raw, *maps = (
+            torch.from_numpy(output).to(views.device)
+            for output in self._recogniser.forward(views.float().cpu().numpy())
+        )
+        return torch.nn.functional.normalize(raw, dim=1), maps
 
 
 class StoredTeacher:
@@ -49,9 +57,9 @@ class StoredTeacher:
         self._embeddings = torch.from_numpy(embeddings[[rows[key] for key in keys]].astype(np.float32))
         self.embedding_size = self._embeddings.shape[1]
 
-    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
+    def __call__(self, views: Tensor, index: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Look up; the views are not needed."""
-        return torch.nn.functional.normalize(self._embeddings[index.cpu()], dim=1).to(views.device)
+        return torch.nn.functional.normalize(self._embeddings[index.cpu()], dim=1).to(views.device), []
 
     def means(self, labels: Tensor, classes: int) -> Tensor:
         """labels (N,) of the stored images in [0, classes) -> (classes, T) of unit length; of no image: zeros."""

@@ -38,7 +38,7 @@ def inject(fault: str) -> None:
     from training.stepping import Stepper
 
     name, rank, step = fault.split(":")
-    original, taken = Stepper.step, 0
+    original, taken = Stepper.learn, 0
 
     def faulty(self: Stepper, *arguments: Any) -> Any:
         nonlocal taken
@@ -54,7 +54,7 @@ def inject(fault: str) -> None:
                 os.kill(os.getpid(), getattr(signal, name))
         return original(self, *arguments)
 
-    Stepper.step = faulty  # type: ignore[method-assign]
+    Stepper.learn = faulty  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def _step(folder: Path) -> int:
 
 
 def _signal_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original, taken = Stepper.step, 0
+    original, taken = Stepper.learn, 0
 
     def signalled(self: Stepper, batches: list[dict[str, torch.Tensor]], rate: float) -> Outcome:
         nonlocal taken
@@ -39,7 +39,7 @@ def _signal_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(self, batches, rate)
 
-    monkeypatch.setattr(Stepper, "step", signalled)
+    monkeypatch.setattr(Stepper, "learn", signalled)
 
 
 @pytest.mark.parametrize("step", [1, 5, 8])

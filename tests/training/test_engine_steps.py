@@ -17,8 +17,9 @@ from training.engine import run
 from training.optimisation import clip_gradients
 from training.prefetch import prefetch
 from training.resumption import Progress, resume_run, save_run
-from training.stepping import Stepper
-from training.tasks.recognition import Distillation, Identification, RecognitionLearner
+from training.stepping import Outcome, Stepper
+from training.tasks.distillation import Distillation
+from training.tasks.recognition import Identification, RecognitionLearner
 from training.tasks.recognition_config import BackboneConfig, DistillationConfig, HeadConfig, ObjectiveConfig
 
 ALONE = Rank(0, 1, torch.device("cpu"))
@@ -31,18 +32,19 @@ class _Teacher:
     embedding_size = 5
     table = torch.nn.functional.normalize(torch.randn(64, 5, generator=torch.Generator().manual_seed(1)), dim=1)
 
-    def __call__(self, views: Tensor, index: Tensor) -> Tensor:
-        return self.table[index]
+    def __call__(self, views: Tensor, index: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.table[index], []
 
 
 def _learner(tiny_network: None, *, mixup: float = 0.0, **backbone: object) -> RecognitionLearner:
     torch.manual_seed(0)
     distillation = DistillationConfig(teacher=Path("teacher.onnx"), weight=0.7, mixup=mixup)
+    network = build("tiny", embedding_size=8)
     return RecognitionLearner(
-        build("tiny", embedding_size=8),
+        network,
         AugmentationConfig(flip=0.0),
         Identification(ObjectiveConfig(name="cosface", scale=16.0, margin=0.2), HeadConfig(), 8, CLASSES, seed=0),
-        Distillation(distillation, 8, _Teacher()),
+        Distillation(distillation, network, 8, _Teacher()),
         BackboneConfig(name="tiny", embedding_size=8, **backbone),
     )
 
@@ -53,6 +55,10 @@ def _batch(size: int) -> dict[str, Tensor]:
     labels[: size // 2 - 1] = -1  # the batches of a step differ in how many are known
     images = torch.randint(0, 256, (size, 112, 112, 3), generator=random, dtype=torch.uint8)
     return {"images": images, "labels": labels, "index": torch.arange(size)}
+
+
+def _step(stepper: Stepper, batches: list[dict[str, Tensor]], rate: float) -> Outcome:
+    return stepper.learn(stepper.teach(stepper.draw(batches)), rate)
 
 
 def _parts(batch: dict[str, Tensor], count: int) -> list[dict[str, Tensor]]:
@@ -78,8 +84,8 @@ def test_accumulated_batches_are_one_batch(config: TrainConfig, count: int) -> N
     whole, parts = _stepper(config), _stepper(config)
     batch = _batch(24)
     for _ in range(3):
-        one = whole.step([batch], 0.5)
-        many = parts.step(_parts(batch, count), 0.5)
+        one = _step(whole, [batch], 0.5)
+        many = _step(parts, _parts(batch, count), 0.5)
         torch.testing.assert_close(many.loss, one.loss)
         torch.testing.assert_close(many.norm, one.norm, rtol=1e-4, atol=1e-6)
         for name in ("identification", "regression"):
@@ -94,7 +100,7 @@ def test_a_batch_without_anybody_known_counts_for_nothing_in_the_objective(confi
     whole, parts = _stepper(config), _stepper(config)
     batch = _batch(24)
     batch["labels"][:12] = -1
-    one, many = whole.step([batch], 0.5), parts.step(_parts(batch, 2), 0.5)
+    one, many = _step(whole, [batch], 0.5), _step(parts, _parts(batch, 2), 0.5)
     torch.testing.assert_close(many.loss, one.loss)
 
 
@@ -112,12 +118,12 @@ def test_half_precision_skips_a_step_that_overflows_and_keeps_its_scale(config: 
     config = config.model_copy(update={"precision": "fp16"})
     stepper, batch = _stepper(config), _batch(12)
     for _ in range(6):  # the scale begins too high, as it is meant to
-        stepper.step([batch], 0.01)
+        _step(stepper, [batch], 0.01)
     scale = stepper.scaler.get_scale()
     assert 2.0**8 < scale <= 2.0**16
     before = [parameter.clone() for parameter in stepper.learner.parameters()]
     handle = stepper.network.embedding.weight.register_hook(lambda gradient: gradient * float("inf"))  # type: ignore[union-attr]
-    stepper.step([batch], 0.1)
+    _step(stepper, [batch], 0.1)
     handle.remove()
     for parameter, kept in zip(stepper.learner.parameters(), before, strict=True):
         assert torch.equal(parameter, kept)
@@ -128,7 +134,7 @@ def test_half_precision_skips_a_step_that_overflows_and_keeps_its_scale(config: 
     assert progress is not None
     assert progress.step == 2
     assert again.scaler.get_scale() == scale / 2
-    one, other = stepper.step([batch], 0.1), again.step([batch], 0.1)
+    one, other = _step(stepper, [batch], 0.1), _step(again, [batch], 0.1)
     assert torch.equal(one.loss, other.loss)
     for parameter, expected in zip(again.learner.parameters(), stepper.learner.parameters(), strict=True):
         assert torch.equal(parameter, expected)
@@ -157,7 +163,7 @@ def test_the_head_may_learn_faster_than_the_network(config: TrainConfig) -> None
     faster = _stepper(config.model_copy(update={"optimiser": optimiser}))
     start = {name: tensor.clone() for name, tensor in plain.learner.state_dict().items()}
     for stepper in (plain, faster):
-        stepper.step([_batch(12)], 0.1)
+        _step(stepper, [_batch(12)], 0.1)
     for name, tensor in faster.learner.named_parameters():
         moved, usual = tensor - start[name], plain.learner.get_parameter(name) - start[name]
         torch.testing.assert_close(moved, usual * (1.0 if name.startswith("network") else 10.0), rtol=1e-3, atol=1e-6)
@@ -166,12 +172,12 @@ def test_the_head_may_learn_faster_than_the_network(config: TrainConfig) -> None
 def test_a_frozen_backbone_moves_only_after_its_epochs(config: TrainConfig) -> None:
     stepper = _stepper(config, freeze="backbone", freeze_epochs=1)
     before = [parameter.clone() for parameter in stepper.network.parameters()]
-    stepper.step([_batch(12)], 0.1)
+    _step(stepper, [_batch(12)], 0.1)
     assert not stepper.network.training
     assert all(torch.equal(p, kept) for p, kept in zip(stepper.network.parameters(), before, strict=True))
     stepper.start_epoch(1)
     assert stepper.network.training
-    stepper.step([_batch(12)], 0.1)
+    _step(stepper, [_batch(12)], 0.1)
     assert not any(torch.equal(p, kept) for p, kept in zip(stepper.network.parameters(), before, strict=True))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as onnxruntime_errors
@@ -28,8 +30,11 @@ class PeerError(ValueError):
     """A peer's ONNX file is missing, unreadable or of another kind than asked for."""
 
 
-def open_onnx(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime CPU session on `threads` threads. Raises PeerError naming the file."""
+def open_onnx(path: Path, threads: int, inner: Sequence[str] = ()) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime CPU session on `threads` threads, which gives `inner` tensors of the graph as further outputs.
+
+    Raises PeerError naming the file.
+    """
     if not path.is_file():
         raise PeerError(f"{path}: no such ONNX file")
     options = onnxruntime.SessionOptions()
@@ -37,9 +42,20 @@ def open_onnx(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        graph = _with_outputs(path, inner) if inner else str(path)
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except _UNREADABLE as error:
         raise PeerError(f"{path}: not a readable ONNX graph ({str(error)[:120]})") from error
+
+
+def _with_outputs(path: Path, inner: Sequence[str]) -> bytes:
+    model = onnx.load(path)
+    tensors = {name for node in model.graph.node for name in node.output}
+    if missing := [name for name in inner if name not in tensors]:
+        raise PeerError(f"{path}: no tensor named {missing[0]!r} in its graph")
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in inner)
+    serialised: bytes = model.SerializeToString()
+    return serialised
 
 
 class Normalisation(enum.Enum):
@@ -58,19 +74,27 @@ _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
 class OnnxRecogniser:
     """A face recogniser as an ONNX graph: RGB crops as NCHW in, one embedding out.
 
-    A graph with a fixed batch dimension is fed in portions of that size.
+    A graph with a fixed batch dimension is fed in portions of that size. inner: names of tensors inside the graph
+    that `forward` gives besides.
     """
 
-    def __init__(self, path: Path, threads: int = 1, normalisation: Normalisation = Normalisation.IMAGENET) -> None:
-        self._session = open_onnx(path, threads)
+    def __init__(
+        self,
+        path: Path,
+        threads: int = 1,
+        normalisation: Normalisation = Normalisation.IMAGENET,
+        inner: Sequence[str] = (),
+    ) -> None:
+        self._session = open_onnx(path, threads, inner)
         self._input = self._session.get_inputs()[0]
-        if len(self._input.shape) != 4 or len(self._session.get_outputs()) != 1:
+        if len(self._input.shape) != 4 or len(self._session.get_outputs()) != 1 + len(inner):
             raise PeerError(f"{path}: expected a recogniser with one image input and one output")
         self._normalisation = normalisation
         self.name = path.stem
 
     def forward(self, images: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """A `models.faces.Forward`: (N, 3, H, W) float32 RGB in [-1, 1] -> [(N, D) float32], any length.
+        """A `models.faces.Forward`: (N, 3, H, W) float32 RGB in [-1, 1] -> [(N, D) float32], any length, and what
+        was asked for of the inside, (N, C, h, w) each.
 
         The input is normalised as our networks' is, and turned into the peer's normalisation here.
         """
@@ -82,8 +106,8 @@ class OnnxRecogniser:
         for start in range(0, len(images), portion):
             part = images[start : start + portion]
             fed = np.concatenate([part, np.zeros((portion - len(part), *part.shape[1:]), np.float32)])
-            outputs.append(self._session.run(None, {self._input.name: fed})[0][: len(part)])
-        return [np.concatenate(outputs)]
+            outputs.append([output[: len(part)] for output in self._session.run(None, {self._input.name: fed})])
+        return [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
 
     def embed(self, crops: NDArray[np.uint8], flip_average: bool = True) -> NDArray[np.float32]:
         """(N, 112, 112, 3) uint8 RGB -> (N, D) float32 of unit length."""

@@ -24,3 +24,16 @@ def relation_regression(embeddings: Tensor, teacher: Tensor) -> Tensor:
     difference = (student @ student.T - reference @ reference.T).square()
     off_diagonal = ~torch.eye(len(difference), dtype=torch.bool, device=difference.device)
     return difference[off_diagonal].sum() / max(int(off_diagonal.sum()), 1)
+
+
+def spread(map: Tensor) -> Tensor:
+    """The mean variance of a map's channels over batch and places: (B, C, h, w) -> scalar > 0."""
+    return map.float().var(dim=(0, 2, 3), correction=0).mean().clamp(min=1e-6)
+
+
+def unexplained(map: Tensor, teacher: Tensor, spread: Tensor) -> Tensor:
+    """The share of a teacher's map that a map of the same shape (B, C, h, w) does not tell -> scalar >= 0.
+
+    The mean squared difference over the spread of the teacher's; 1 is what the means of its channels alone would give.
+    """
+    return functional.mse_loss(map.float(), teacher.float()) / spread

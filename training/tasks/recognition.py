@@ -8,7 +8,6 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models import checkpoint
@@ -29,12 +28,11 @@ from training.evaluation.verification import verify
 from training.heads.head import UnsupportedHead
 from training.heads.registry import build_head
 from training.losses.contrastive import contrastive
-from training.losses.distillation import embedding_regression, relation_regression
 from training.losses.registry import UnknownObjective, build_objective
 from training.provenance import data_name
+from training.tasks.distillation import Distillation, watched
 from training.tasks.recognition_config import (
     BackboneConfig,
-    DistillationConfig,
     HeadConfig,
     ObjectiveConfig,
     RecognitionConfig,
@@ -84,42 +82,8 @@ class Identification(nn.Module):
         return self.config.weight * total
 
 
-class Distillation(nn.Module):
-    """The loss towards a teacher, through a learned projection into the teacher's space.
-
-    centres: (C, T) of unit length, what the teacher thinks of each identity on the average; None: not used.
-    """
-
-    def __init__(
-        self, config: DistillationConfig, embedding_size: int, teacher: Teacher, centres: Tensor | None = None
-    ) -> None:
-        super().__init__()
-        self.config, self.teacher = config, teacher
-        self.centres: Tensor | None
-        self.register_buffer("centres", centres, persistent=False)
-        self.projection = nn.Linear(embedding_size, teacher.embedding_size, bias=False)
-        nn.init.orthogonal_(self.projection.weight)
-
-    def targets(self, views: Tensor, index: Tensor, labels: Tensor) -> Tensor:
-        """(B, 3, H, W), (B,), (B,) with -1 unknown -> (B, T) of unit length, drawn to the centre of a known identity.
-
-        A teacher places a profile far from the same person's frontal views; the average of them knows better.
-        """
-        given = self.teacher(views, index)
-        if self.centres is None:
-            return given
-        drawn = normalize(torch.lerp(given, self.centres[labels.clamp(min=0)], self.config.centre_share), dim=1)
-        return torch.where(labels[:, None] >= 0, drawn, given)
-
-    def forward(self, embeddings: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, D), (B, T) -> the regression and the relation loss, both scalars and unweighted."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            projected = self.projection(embeddings.float())
-        return embedding_regression(projected, targets), relation_regression(embeddings, targets)
-
-
 class RecognitionLearner(nn.Module):
-    """uint8 batch -> `prepare` (augmentation and teacher, no gradient) -> `forward` (backbone, head, losses)."""
+    """uint8 batch -> `draw` (augmentation) -> `teach` (the teacher's say) -> `forward` (backbone, head, losses)."""
 
     def __init__(
         self,
@@ -165,14 +129,17 @@ class RecognitionLearner(nn.Module):
             labels = torch.where(mixed, -1, labels)
         return views.contiguous(memory_format=torch.channels_last), labels
 
-    def prepare(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A batch as `forward` takes it; all random draws are made here."""
+    def draw(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The views of a batch and what belongs to them; all random draws before the forward pass are made here."""
         views, labels = self.views(batch)
-        prepared = {"views": views, "labels": labels}
-        if self.distillation:
-            with torch.no_grad():
-                prepared["targets"] = self.distillation.targets(views, batch["index"], labels)
-        return prepared
+        return {"views": views, "labels": labels, "index": batch["index"]}
+
+    @torch.no_grad()
+    def teach(self, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A batch as `forward` takes it."""
+        if self.distillation is None:
+            return drawn
+        return drawn | self.distillation.lesson(drawn["views"], drawn["index"], drawn["labels"])
 
     def known(self, prepared: dict[str, Tensor]) -> Tensor:
         """How many samples the identification loss of a prepared batch is the mean of."""
@@ -184,7 +151,8 @@ class RecognitionLearner(nn.Module):
         An entry `share` multiplies the loss of the known: of several batches that make up one step, each counts by
         how many it has.
         """
-        embeddings = self.network(prepared["views"]).float()
+        with watched(self.network, self.distillation.hinted if self.distillation else ()) as maps:
+            embeddings = self.network(prepared["views"]).float()
         total = embeddings.new_zeros(())
         metrics: dict[str, Tensor] = {}
         if self.identification:
@@ -193,10 +161,9 @@ class RecognitionLearner(nn.Module):
                 metrics = {name: share * loss for name, loss in metrics.items()}
             total = total + self.identification.weigh(metrics)
         if self.distillation:
-            regression, relation = self.distillation(embeddings, prepared["targets"])
-            config = self.distillation.config
-            total = total + config.weight * regression + config.relation_weight * relation
-            metrics |= {"regression": regression, "relation": relation}
+            taught, parts = self.distillation(embeddings, maps, prepared)
+            total = total + taught
+            metrics |= parts
         return total, metrics
 
 
@@ -236,7 +203,7 @@ class RecognitionTask:
         if config.distillation:
             teacher = self._teacher(threads)
             centres = self._centres(teacher.embedding_size)
-            distillation = Distillation(config.distillation, backbone.embedding_size, teacher, centres)
+            distillation = Distillation(config.distillation, network, backbone.embedding_size, teacher, centres)
         self.learner = RecognitionLearner(network, config.augmentation, identification, distillation, backbone)
         self._batches = open_batches(config, self.data, batch_size, seed, device)
 
@@ -249,7 +216,7 @@ class RecognitionTask:
         config = self.config.distillation
         assert config is not None
         if config.teacher:
-            return OnnxTeacher(config.teacher, threads)
+            return OnnxTeacher(config.teacher, threads, list(config.hints.values()))
         assert config.embeddings is not None
         return StoredTeacher(config.embeddings, list(self.data.keys))
 

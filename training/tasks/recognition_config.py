@@ -92,6 +92,10 @@ class DistillationConfig(BaseModel):
     embeddings: Path | None = Field(None, description="npz of stored embeddings")
     weight: float = Field(1.0, ge=0, description="of 1 - cos(projected embedding, teacher)")
     relation_weight: float = Field(0.0, ge=0, description="of the squared difference of the batch's cosines")
+    hints: dict[str, str] = Field(
+        {}, description="inner maps to learn besides: module of the backbone (features.10) -> tensor of the ONNX graph"
+    )
+    hint_weight: float = Field(1.0, gt=0, description="of the mean over the hints of the variance left unexplained")
     mixup: float = Field(0.0, ge=0, le=1, description="share of images mixed with another (teacher only)")
     centres: Path | None = Field(
         None, description="npz as above, of which each identity's mean corrects the teacher where a view misleads it"
@@ -106,6 +110,8 @@ class DistillationConfig(BaseModel):
             raise ValueError("give either teacher (ONNX) or embeddings (npz)")
         if self.embeddings is not None and self.mixup:
             raise ValueError("mixup needs a teacher that sees the mixed view; stored embeddings cannot")
+        if self.embeddings is not None and self.hints:
+            raise ValueError("hints are maps of a network's inside; stored embeddings have none")
         return self
 
 
