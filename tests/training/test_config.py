@@ -35,15 +35,17 @@ def recipe(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(path: Path) -> None:
-    assert load(path).name in (path.stem, f"facemargin-{path.stem}", "facemargin-det")
+    assert load(path).name in (path.stem, f"facemargin-{path.stem}", "facemargin-det", "facemargin-s")
 
 
-def test_each_stage_of_the_detector_starts_from_what_the_one_before_it_wrote() -> None:
-    stages = [load(path) for path in SHIPPED if path.stem.startswith("detector-")]
-    assert len(stages) == 4
+@pytest.mark.parametrize(("prefix", "count"), [("detector-", 4), ("recogniser-", 2)])
+def test_each_stage_starts_from_what_the_one_before_it_wrote(prefix: str, count: int) -> None:
+    stages = [load(path) for path in SHIPPED if path.stem.startswith(prefix)]
+    assert len(stages) == count
     for earlier, later in zip([None, *stages], stages, strict=False):
-        assert isinstance(later.task, DetectionConfig)
-        assert later.task.initial == (earlier.folder / "checkpoint.safetensors" if earlier else None)
+        task = later.task
+        initial = task.initial if isinstance(task, DetectionConfig) else task.backbone.initial
+        assert initial == (earlier.folder / "checkpoint.safetensors" if earlier else None)
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:

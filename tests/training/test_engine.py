@@ -23,7 +23,7 @@ from training.tasks.recognition import Identification
 from training.tasks.recognition_config import HeadConfig, RecognitionConfig
 
 IDENTITIES, IMAGES = 6, 10
-SHIPPED = Path(__file__).parents[2] / "training" / "configs" / "facemargin-s.yaml"
+SHIPPED = Path(__file__).parents[2] / "training" / "configs" / "recogniser-1-embeddings.yaml"
 
 Losses = Callable[[Path], dict[int, float]]
 

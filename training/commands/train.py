@@ -19,7 +19,7 @@ def _print_explanation(context: click.Context, option: click.Parameter, wanted: 
         context.exit()
 
 
-@click.command(epilog="Example: facemargin train training/configs/facemargin-s.yaml epochs=2 optimiser.name=adamw")
+@click.command(epilog="Example: facemargin train training/configs/casia-r18.yaml epochs=2 optimiser.name=adamw")
 @click.argument("arguments", nargs=-1, required=True, metavar="CONFIG... [KEY=VALUE]...")
 @click.option(
     "--explain",
