@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +17,31 @@ from training.evaluation.peers import Yunet
 class DenseTeacher:
     """YuNet run on the very scene the student sees, and on its mirror image, averaged cell by cell.
 
-    Its strides are ours, so what one says at a cell the other can learn to say there.
+    Its strides are ours, so what one says at a cell the other can learn to say there. inner: names of tensors inside
+    the graph whose maps it gives besides, of the scene as it is. Raises PeerError.
     """
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self._peer = Yunet(path, threads)
+    def __init__(self, path: Path, threads: int = 1, inner: Sequence[str] = ()) -> None:
+        self._peer = Yunet(path, threads, inner)
 
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        """(B, H, W, 3) uint8 RGB, H and W multiples of 32 -> (B, 15, H/s, W/s) float32 for each stride s.
+    def __call__(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """(B, H, W, 3) uint8 RGB, H and W multiples of 32 -> (B, 15, H/s, W/s) float32 for each stride s, and the
+        inner maps (B, C, h, w).
 
         The channels are those of `training.losses.imitation.imitation_loss`'s lessons.
         """
-        lessons = [self._lesson(image) for image in images.numpy()]
-        return [torch.from_numpy(np.stack(level)) for level in zip(*lessons, strict=True)]
+        levels, maps = zip(*(self._lesson(image) for image in images.numpy()), strict=True)
+        return _stacked(levels), _stacked(maps)
 
-    def _lesson(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    def _lesson(self, image: NDArray[np.uint8]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
         width = image.shape[1]
-        plain = self._peer.maps(image)
+        plain, inner = self._peer.inside(image)
         mirrored = self._peer.maps(np.ascontiguousarray(image[:, ::-1]))
-        return [_averaged(one, _mirrored(other, width)) for one, other in zip(plain, mirrored, strict=True)]
+        return [_averaged(one, _mirrored(other, width)) for one, other in zip(plain, mirrored, strict=True)], inner
+
+
+def _stacked(images: Sequence[list[NDArray[np.float32]]]) -> list[Tensor]:
+    return [torch.from_numpy(np.stack(maps)) for maps in zip(*images, strict=True)]
 
 
 def _averaged(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -167,3 +167,27 @@ def test_another_architecture_is_no_start(config: DetectionConfig, tmp_path: Pat
         torch.testing.assert_close(again.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
     with pytest.raises(DetectionDataError, match="start"):
         initial_network(config.model_copy(update={"initial": start, "arguments": {}}))
+
+
+def test_the_inside_of_the_teacher_is_learned_besides(config: DetectionConfig, shared: Path) -> None:
+    torch.manual_seed(0)
+    hints = {"smooth.0": "283", "heads.2.tower": "295"}
+    taught = {"teacher": shared / "peers/yunet_n_dynamic.onnx", "hints": hints, "hint_weight": 3.0}
+    task = DetectionTask(config.model_copy(update=taught), "small", batch_size=4, seed=3)
+    batch = next(task.batches(0, 0, 1))
+    optimiser = torch.optim.AdamW(task.learner.parameters(), lr=1e-2)
+    left = []
+    for _ in range(40):
+        total, parts = task.learner(batch)
+        rest = parts["heat"] + config.box_weight * parts["box"] + config.landmark_weight * parts["landmark"]
+        assert total.item() == pytest.approx((rest + 3.0 * parts["hint"]).item(), rel=1e-4)
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        left.append(parts["hint"].item())
+    assert left[-1] < 0.7 * left[0]
+
+
+def test_hints_without_a_teacher_are_refused(config: DetectionConfig) -> None:
+    with pytest.raises(ValueError, match="give a teacher"):
+        DetectionConfig(photos=config.photos, hints={"smooth.0": "283"})

@@ -12,7 +12,7 @@ from training.config import ConfigError
 from training.data.sources import DataError, SourceConfig
 from training.evaluation.peers import PeerError
 from training.losses.distillation import embedding_regression, relation_regression, spread, unexplained
-from training.tasks.distillation import Distillation, watched
+from training.tasks.distillation import Distillation
 from training.tasks.recognition_config import DistillationConfig
 from training.teachers import OnnxTeacher, StoredTeacher
 
@@ -126,7 +126,7 @@ def test_the_inside_of_the_teacher_is_learned_and_the_checkpoint_does_not_grow_b
     optimiser = torch.optim.Adam([*network.parameters(), *distillation.parameters()], lr=1e-3)
     left = []
     for _ in range(20):
-        with watched(network, distillation.hinted) as maps:
+        with distillation.hints.watched(network) as maps:
             embeddings = network(views)
         total, parts = distillation(embeddings, maps, lesson)
         expected = parts["regression"] + distillation.config.hint_weight * parts["hint"]

@@ -57,7 +57,7 @@ def empty_lessons() -> list[Tensor]:
 def test_a_student_that_says_what_the_teacher_does_finds_the_teachers_faces(
     photo: Tensor, teacher: DenseTeacher, shared: Path
 ) -> None:
-    said = as_student(teacher(photo))
+    said = as_student(teacher(photo)[0])
     (ours,) = decode([level.numpy() for level in said], 0.6)
     (theirs,) = Yunet(shared / "peers/yunet_n_dynamic.onnx").find(photo[0].numpy(), score_threshold=0.6)
     side = np.sqrt(theirs.box[2] * theirs.box[3])
@@ -66,13 +66,13 @@ def test_a_student_that_says_what_the_teacher_does_finds_the_teachers_faces(
 
 
 def test_a_student_that_says_what_the_teacher_does_has_nothing_to_learn(photo: Tensor, teacher: DenseTeacher) -> None:
-    lessons = teacher(photo)
+    lessons, _ = teacher(photo)
     _, parts = imitation_loss(as_student(lessons), lessons, *NO_FACE, 1.0, 1.0)
     assert max(float(part) for part in parts.values()) < 1e-4
 
 
 def test_the_mirror_image_is_taught_as_the_mirrored_lesson(photo: Tensor, teacher: DenseTeacher) -> None:
-    for plain, turned in zip(teacher(photo), teacher(photo.flip(2)), strict=True):
+    for plain, turned in zip(teacher(photo)[0], teacher(photo.flip(2))[0], strict=True):
         turned = turned.flip(3)
         torch.testing.assert_close(turned[:, 0], plain[:, 0], atol=1e-4, rtol=0)
         seen = plain[:, 0] > 0.3
@@ -123,3 +123,16 @@ def test_gradients_are_finite_where_nobody_sees_a_face() -> None:
     loss, _ = imitation_loss(maps, empty_lessons(), *NO_FACE, 1.0, 1.0)
     loss.backward()
     assert all(level.grad is not None and level.grad.isfinite().all() for level in maps)
+
+
+def test_the_inside_is_that_of_the_scene_as_it_is(photo: Tensor, shared: Path) -> None:
+    path = shared / "peers/yunet_n_dynamic.onnx"
+    scenes = torch.cat([photo, photo.flip(2)])
+    lessons, (fine, coarse) = DenseTeacher(path, inner=["283", "263"])(scenes)
+    assert fine.shape == (2, 64, SIDE // 8, SIDE // 8)
+    assert coarse.shape == (2, 64, SIDE // 32, SIDE // 32)
+    _, (alone, _) = DenseTeacher(path, inner=["283", "263"])(photo)
+    torch.testing.assert_close(fine[:1], alone)
+    assert (fine[0] - fine[1]).abs().max() > 0.1
+    for with_hints, without in zip(lessons, DenseTeacher(path)(scenes)[0], strict=True):
+        torch.testing.assert_close(with_hints, without)

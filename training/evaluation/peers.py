@@ -115,15 +115,19 @@ class OnnxRecogniser:
 
 
 class Yunet:
-    """YuNet (Wu et al., Machine Intelligence Research 2023) with its own decoding: one anchor a cell."""
+    """YuNet (Wu et al., Machine Intelligence Research 2023) with its own decoding: one anchor a cell.
+
+    inner: names of tensors inside the graph that `inside` gives.
+    """
 
     STRIDES = (8, 16, 32)
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
-        self._session = open_onnx(path, threads)
+    def __init__(self, path: Path, threads: int = 1, inner: Sequence[str] = ()) -> None:
+        self._session = open_onnx(path, threads, inner)
+        self._inner = tuple(inner)
         names = {output.name for output in self._session.get_outputs()}
         wanted = {f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for stride in self.STRIDES}
-        if names != wanted:
+        if names != wanted | set(inner):
             raise PeerError(f"{path}: not a YuNet graph, its outputs are {', '.join(sorted(names))}")
         shape = self._session.get_inputs()[0].shape
         self._fixed = shape[2] if isinstance(shape[2], int) else None
@@ -135,7 +139,8 @@ class Yunet:
         An image is only ever shrunk (to `max_side`, or the graph's own size), never enlarged.
         """
         scale = min(1.0, (self._fixed or max_side) / max(image.shape[:2]))
-        boxes, landmarks, scores = decode_yunet(self._said(self._prepare(image, scale)), score_threshold)
+        fed = self._prepare(image, scale)
+        boxes, landmarks, scores = decode_yunet(yunet_maps(self._run(fed), *fed.shape[2:]), score_threshold)
         keep = distinct(boxes, scores, overlap_limit=0.3)
         return [
             Face(
@@ -152,12 +157,17 @@ class Yunet:
         A (15, H/s, W/s) map for each stride s: score in [0, 1], then in pixels the box's centre x, y, width, height
         and five landmarks x, y.
         """
-        return self._said(self._prepare(image, scale=1.0))
+        return self.inside(image)[0]
 
-    def _said(self, fed: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        values = self._session.run(None, {"input": fed})
-        outputs = dict(zip([o.name for o in self._session.get_outputs()], values, strict=True))
-        return yunet_maps(outputs, *fed.shape[2:])
+    def inside(self, image: NDArray[np.uint8]) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """`maps`, and of the same run the inner tensors (C, h, w)."""
+        fed = self._prepare(image, scale=1.0)
+        outputs = self._run(fed)
+        return yunet_maps(outputs, *fed.shape[2:]), [outputs[name][0] for name in self._inner]
+
+    def _run(self, fed: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(None, {"input": fed}), strict=True))
 
     def _prepare(self, image: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])

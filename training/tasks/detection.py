@@ -22,6 +22,7 @@ from training.data.pseudo_labels import complete, locate, template_box
 from training.data.scenes import Scene, SceneComposer
 from training.detection_teacher import DenseTeacher
 from training.evaluation.peers import Yunet
+from training.hints import Hints
 from training.losses.detection import detection_loss
 from training.losses.imitation import imitation_loss
 from training.tasks.detection_config import DetectionConfig
@@ -33,24 +34,30 @@ LARGE = 2  # side of a large scene in sides of a usual one
 class DetectionLearner(nn.Module):
     """The network and its loss; the engine hands it a batch and steps on what it returns."""
 
-    def __init__(self, network: nn.Module, box_weight: float, landmark_weight: float) -> None:
+    def __init__(self, network: nn.Module, config: DetectionConfig, hints: Hints) -> None:
         super().__init__()
-        self.network = network
-        self._box_weight, self._landmark_weight = box_weight, landmark_weight
+        self.network, self.hints = network, hints
+        self._config = config
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """image (B, H, W, 3) uint8, boxes (B, N, 4), landmarks (B, N, 5, 2), ignored (B, M, 4) -> loss, parts.
 
-        With `lesson_8`, `lesson_16` and `lesson_32`, a teacher's maps, these are learned rather than the labels.
+        With `lesson_8`, `lesson_16` and `lesson_32`, a teacher's maps, these are learned rather than the labels; so is
+        its inside, if there are hints.
 
         The permuted image is in channels-last order already, the fastest for convolutions on the CPU.
         """
-        outputs = self.network(photometric(batch["image"].permute(0, 3, 1, 2)))
-        weights = self._box_weight, self._landmark_weight
-        if _LESSONS[0] in batch:
-            lessons = [batch[name] for name in _LESSONS]
-            return imitation_loss(outputs, lessons, batch["boxes"], batch["landmarks"], *weights)
-        return detection_loss(outputs, batch["boxes"], batch["landmarks"], batch["ignored"], *weights)
+        with self.hints.watched(self.network) as maps:
+            outputs = self.network(photometric(batch["image"].permute(0, 3, 1, 2)))
+        weights = self._config.box_weight, self._config.landmark_weight
+        if _LESSONS[0] not in batch:
+            return detection_loss(outputs, batch["boxes"], batch["landmarks"], batch["ignored"], *weights)
+        lessons = [batch[name] for name in _LESSONS]
+        total, parts = imitation_loss(outputs, lessons, batch["boxes"], batch["landmarks"], *weights)
+        if maps:
+            parts["hint"] = self.hints(maps, batch)
+            total = total + self._config.hint_weight * parts["hint"]
+        return total, parts
 
 
 class DetectionTask:
@@ -65,10 +72,10 @@ class DetectionTask:
         if config.close_up_share and not len(self._close_ups):
             raise DetectionDataError("task.close_up_share: no photo of one face with known landmarks; set it to 0")
         self._started_from = checkpoint.read(config.initial).model_id if config.initial else "random weights"
-        self._teacher = DenseTeacher(config.teacher) if config.teacher else None
+        self._teacher = DenseTeacher(config.teacher, inner=list(config.hints.values())) if config.teacher else None
         self._counts = {"portraits": len(portraits), "crowds": len(crowds), "crops": len(crops)}
         network = initial_network(config)
-        self.learner = DetectionLearner(network, config.box_weight, config.landmark_weight)
+        self.learner = DetectionLearner(network, config, Hints(network, config.hints, config.size, self._inside))
 
     def steps_per_epoch(self, world_size: int) -> int:
         """Batches of each rank in an epoch; a large batch counts as a usual one, as it costs as much."""
@@ -81,8 +88,14 @@ class DetectionTask:
             random = np.random.default_rng([self._seed, epoch, rank, step])
             batch = collate(self._scenes(random))
             if self._teacher:
-                batch |= zip(_LESSONS, self._teacher(batch["image"]), strict=True)
+                lessons, maps = self._teacher(batch["image"])
+                batch |= zip(_LESSONS, lessons, strict=True)
+                batch |= self.learner.hints.lesson(maps)
             yield batch
+
+    def _inside(self, image: Tensor) -> list[Tensor]:
+        assert self._teacher is not None  # the configuration has hints with a teacher only
+        return self._teacher(image.permute(0, 2, 3, 1).to(torch.uint8))[1]
 
     def _scenes(self, random: np.random.Generator) -> list[Scene]:
         """The scenes of a batch; of whatever kind they are, they have about as many pixels together."""

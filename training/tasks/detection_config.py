@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from training.data.scenes import SceneRecipe
 
@@ -34,6 +34,10 @@ class DetectionConfig(BaseModel):
         description="YuNet (ONNX) run on each scene, whose every cell is learned; labels then only correct it where "
         "they know better. Null: labels alone are learned",
     )
+    hints: dict[str, str] = Field(
+        {}, description="inner maps to learn besides: module of the network (stage16) -> tensor of the teacher's graph"
+    )
+    hint_weight: float = Field(1.0, gt=0, description="of the mean over the hints of the variance left unexplained")
     held_out: int = Field(100, ge=0, description="the last portraits by name, never trained on")
     size: int = Field(320, ge=64, multiple_of=32, description="side of a scene in pixels")
     large_share: float = Field(
@@ -46,3 +50,9 @@ class DetectionConfig(BaseModel):
     scenes: SceneRecipe = SceneRecipe()
     box_weight: float = Field(2.0, ge=0, description="of the boxes' loss")
     landmark_weight: float = Field(5.0, ge=0, description="of the landmarks' loss")
+
+    @model_validator(mode="after")
+    def _hints_of_a_teacher(self) -> Self:
+        if self.hints and self.teacher is None:
+            raise ValueError("hints are maps of a teacher's inside; give a teacher")
+        return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Self
 
 import numpy as np
@@ -30,7 +31,7 @@ from training.heads.registry import build_head
 from training.losses.contrastive import contrastive
 from training.losses.registry import UnknownObjective, build_objective
 from training.provenance import data_name
-from training.tasks.distillation import Distillation, watched
+from training.tasks.distillation import Distillation
 from training.tasks.recognition_config import (
     BackboneConfig,
     HeadConfig,
@@ -151,7 +152,10 @@ class RecognitionLearner(nn.Module):
         An entry `share` multiplies the loss of the known: of several batches that make up one step, each counts by
         how many it has.
         """
-        with watched(self.network, self.distillation.hinted if self.distillation else ()) as maps:
+        watched: AbstractContextManager[list[Tensor]] = nullcontext([])
+        if self.distillation:
+            watched = self.distillation.hints.watched(self.network)
+        with watched as maps:
             embeddings = self.network(prepared["views"]).float()
         total = embeddings.new_zeros(())
         metrics: dict[str, Tensor] = {}
