@@ -32,7 +32,7 @@ class DrawnPerson:
 ADA = DrawnPerson((240, 200, 172), (58, 38, 30), (160, 188, 198), (70, 92, 130), fringe=46, long_hair=True)
 BEN = DrawnPerson((150, 104, 76), (28, 24, 26), (204, 194, 168), (96, 120, 92), 146, 82, 120, 74, 10, beard=True)
 CLEO = DrawnPerson(
-    (120, 80, 60), (220, 216, 210), (188, 170, 196), (128, 70, 84), 137, 56, 100, 46, 20, glasses=True, long_hair=True
+    (120, 80, 60), (150, 70, 40), (188, 170, 196), (128, 70, 84), 137, 60, 90, 40, 20, glasses=True, long_hair=True
 )
 
 
