@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def lookahead(items: Iterator[Item], work: Callable[[Item], Result]) -> Generator[Result]:
+def lookahead(items: Iterator[Item], work: Callable[[Item], Result]) -> Generator[Result, None, None]:
     """What `work` makes of each item, in order, made in a thread of its own one item ahead of what is asked for.
 
     Items are taken in the caller's thread, the next one before the result of the last is given out. An exception of
