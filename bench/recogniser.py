@@ -2,30 +2,40 @@
 
     python bench/recogniser.py --json recogniser.json
 
-One thread each, batches of 1 and 8 aligned crops, medians of alternating runs; milliseconds a face.
+One thread each, batches of 1 and 8 aligned crops, medians of alternating runs; milliseconds a face. Ours is run in the
+precision that the service takes on this processor, and in float32; where these differ, the accuracy of both on the
+pairs of cfp-dev says what that costs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tarfile
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from models import checkpoint, pretrained
+from models.embedding import embed
 from models.faces import Forward
 from service.recognition.engines import EngineOptions, OpenVinoEngine
+from training.evaluation.embeddings import cosines, embed_images, read_aligned
 from training.evaluation.machine import describe
+from training.evaluation.pair_sets import listed_pairs
 from training.evaluation.peers import OnnxRecogniser
+from training.evaluation.verification import verify
 
 SHARED = Path(os.environ.get("FACEMARGIN_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 PEER = SHARED / "peers" / "mobilefacenet_128.onnx"
+DATA = SHARED / "data"
 BATCHES = (1, 8)
 WARM_UP = 5
 
@@ -36,39 +46,78 @@ WARM_UP = 5
 @click.option("--rounds", type=click.IntRange(1), default=60, show_default=True)
 @click.option("--json", "output", type=click.Path(path_type=Path), required=True)
 def main(path: Path, peer: Path, rounds: int, output: Path) -> None:
-    """Measure and write {"name", "machine", "rows", "ratios"}."""
+    """Measure and write {"name", "machine", "rows", "accuracy", "ratios"}."""
     loaded = checkpoint.read(path)
-    with tempfile.TemporaryDirectory() as cache:
-        ours = OpenVinoEngine.open(loaded, Path(cache), EngineOptions(threads=1))
+    with tempfile.TemporaryDirectory() as scratch:
+        cache = Path(scratch) / "cache"
+        ours = OpenVinoEngine.open(loaded, cache, EngineOptions(threads=1, precision="auto"))
+        engines = [ours]
+        if ours.precision != "f32":
+            engines.append(OpenVinoEngine.open(loaded, cache, EngineOptions(threads=1)))
         theirs = OnnxRecogniser(peer, threads=1).forward
-        pairs = [measure((loaded.model_id, ours), (peer.stem, theirs), batch, rounds) for batch in BATCHES]
-    rows = [row for pair in pairs for row in pair]
-    ratios = {
-        f"peer_over_ours_batch_{mine['batch']}": round(other["ms_per_face"] / mine["ms_per_face"], 3)
-        for mine, other in pairs
+        rows, ratios = [], {}
+        for batch in BATCHES:
+            *times, peer_time = measure([*engines, theirs], batch, rounds)
+            for engine, taken in zip(engines, times, strict=True):
+                rows.append(_row(loaded.model_id, f"openvino {engine.precision}", batch, taken))
+            rows.append(_row(peer.stem, "onnxruntime", batch, peer_time))
+            ratios[f"peer_over_ours_batch_{batch}"] = round(peer_time / times[0], 3)
+        accuracy = accuracies(engines, Path(scratch)) if len(engines) > 1 else []
+    document = {
+        "name": "recogniser",
+        "machine": {**describe(), "threads": 1},
+        "rows": rows,
+        "accuracy": accuracy,
+        "ratios": ratios,
     }
-    document = {"name": "recogniser", "machine": {**describe(), "threads": 1}, "rows": rows, "ratios": ratios}
     output.write_text(json.dumps(document, indent=2) + "\n")
-    click.echo(json.dumps({"rows": rows, "ratios": ratios}, indent=2))
+    click.echo(json.dumps({"rows": rows, "accuracy": accuracy, "ratios": ratios}, indent=2))
 
 
-def measure(
-    ours: tuple[str, Forward], peer: tuple[str, Forward], batch: int, rounds: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A row for ours and one for the peer, run in turns so that both meet the same noise."""
+def measure(forwards: Sequence[Forward], batch: int, rounds: int) -> list[float]:
+    """Median milliseconds a face of each, run in turns so that all meet the same noise."""
     planes = np.random.default_rng(0).uniform(-1, 1, (batch, 3, 112, 112)).astype(np.float32)
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in forwards]
     for turn in range(WARM_UP + rounds):
-        for (_, forward), kept in zip((ours, peer), times, strict=True):
+        for forward, kept in zip(forwards, times, strict=True):
             started = time.perf_counter()
             forward(planes)
             if turn >= WARM_UP:
                 kept.append((time.perf_counter() - started) * 1e3 / batch)
-    setting = {"threads": 1, "batch": batch}
-    return (
-        {"model": ours[0], "engine": "openvino", **setting, "ms_per_face": round(median(times[0]), 3)},
-        {"model": peer[0], "engine": "onnxruntime", **setting, "ms_per_face": round(median(times[1]), 3)},
-    )
+    return [median(kept) for kept in times]
+
+
+def accuracies(engines: Sequence[OpenVinoEngine], scratch: Path) -> list[dict[str, Any]]:
+    """For each pair list of cfp-dev the accuracy of each engine, and how far its cosines are from the last one's."""
+    with tarfile.open(DATA / "cfp-dev.tar.gz") as archive:
+        archive.extractall(scratch / "cfp-dev", filter="data")
+    rows = []
+    for name in ("FF", "FP"):
+        pairs = listed_pairs(scratch / "cfp-dev", DATA / f"cfp-dev-{name}.csv")
+        found: list[NDArray[np.float64]] = []
+        for engine in engines:
+            embedded = embed_images(
+                pairs.images, read_aligned, lambda crops, run=engine: embed(crops, run, run.metadata.flip_average)
+            )
+            found.append(cosines(embedded, pairs.first, pairs.second))
+        for engine, these in zip(engines, found, strict=True):
+            summary = verify(these, pairs.same, pairs.fold).summary()
+            off = np.abs(these - found[-1])
+            rows.append(
+                {
+                    "set": f"cfp-dev {name}",
+                    "precision": engine.precision,
+                    "accuracy_mean": summary["accuracy_mean"],
+                    "tar_at_fmr": summary["tar_at_fmr"],
+                    "cosine_off_rms": round(float(np.sqrt((off**2).mean())), 5),
+                    "cosine_off_max": round(float(off.max()), 5),
+                }
+            )
+    return rows
+
+
+def _row(model: str, engine: str, batch: int, taken: float) -> dict[str, Any]:
+    return {"model": model, "engine": engine, "threads": 1, "batch": batch, "ms_per_face": round(taken, 3)}
 
 
 if __name__ == "__main__":

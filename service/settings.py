@@ -69,6 +69,9 @@ class Settings(BaseSettings):
     rate_limit: float = Field(50.0, gt=0, description="Requests a second that one key may send, on average.")
     rate_burst: int = Field(200, ge=1, description="Requests that one key may send at once.")
     threads: int | None = Field(None, ge=1, description="Threads for inference; by default as many as cores.")
+    precision: Literal["auto", "f32"] = Field(
+        "auto", description="Of the recogniser: `auto` is bf16 where the processor multiplies in it, f32 elsewhere."
+    )
 
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="Log lines as text or JSON; `auto` is text on a terminal and JSON elsewhere."

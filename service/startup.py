@@ -48,6 +48,7 @@ def open_analyser(settings: Settings, watcher: Watcher | None = None) -> Analyse
         settings.cache_dir,
         ImageLimits(settings.max_image_bytes, settings.max_image_pixels),
         threads=settings.threads or os.cpu_count() or 1,
+        precision=settings.precision,
         score_threshold=settings.detection_threshold,
         watcher=watcher,
     )

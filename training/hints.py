@@ -44,7 +44,11 @@ class Hints(nn.Module):
                     f"hints: {name} gives {tuple(map.shape[1:])}, {hints[name]} {tuple(target.shape[1:])}: "
                     "the maps must be of one height and width"
                 )
-            self.translations.append(nn.Conv2d(map.shape[1], target.shape[1], 1))
+            translation = nn.Conv2d(map.shape[1], target.shape[1], 1)
+            # From zero: until a translation has begun to learn, it asks nothing of the maps it reads, and a network
+            # that is trained further keeps what it knows.
+            nn.init.zeros_(translation.weight)
+            self.translations.append(translation)
 
     @contextmanager
     def watched(self, network: nn.Module) -> Iterator[list[Tensor]]:

@@ -110,7 +110,7 @@ def reembed_(**options: Any) -> None:
         require_gallery(settings)
         loaded = recogniser_of(settings)
         with at_rest(settings) as engine, _bar("face") as progressed:
-            options_ = EngineOptions(threads=settings.threads or os.cpu_count() or 1)
+            options_ = EngineOptions(settings.threads or os.cpu_count() or 1, precision=settings.precision)
             network = OpenVinoEngine.open(loaded, settings.cache_dir, options_)
             forward = in_buckets(network)
             staging = settings.data_dir / "reembed.db"

@@ -40,7 +40,8 @@ def network(name: str, path: Path, task: Literal["recognition", "detection"], se
 
 
 def _engine(name: str, loaded: Checkpoint, settings: Settings) -> Finding:
-    options = EngineOptions(threads=settings.threads or os.cpu_count() or 1)
+    precision = settings.precision if loaded.metadata.task == "recognition" else "f32"
+    options = EngineOptions(settings.threads or os.cpu_count() or 1, precision=precision)
     remedy = f"remove {settings.cache_dir} and try again"
     try:
         engine = OpenVinoEngine.open(loaded, settings.cache_dir, options)
@@ -52,7 +53,9 @@ def _engine(name: str, loaded: Checkpoint, settings: Settings) -> Finding:
     spec = loaded.metadata.input
     planes = np.zeros((1, 3, spec.height, spec.width), dtype=np.float32)
     speed = f"{_milliseconds(engine, planes):.1f} ms at {spec.width}x{spec.height}"
-    return Finding(name, True, f"probe right within {deviation:.1g}; {speed}, {options.threads} thread(s)")
+    return Finding(
+        name, True, f"probe right within {deviation:.1g}; {speed} in {engine.precision}, {options.threads} thread(s)"
+    )
 
 
 def _milliseconds(engine: OpenVinoEngine, planes: np.ndarray[Any, np.dtype[np.float32]]) -> float:

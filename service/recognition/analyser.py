@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,18 +118,20 @@ class Analyser:
         limits: ImageLimits,
         *,
         threads: int = 1,
+        precision: Literal["auto", "f32"] = "auto",
         waiting: int = 64,
         score_threshold: float = SCORE_THRESHOLD,
         watcher: Watcher | None = None,
     ) -> Self:
         """Load both checkpoints and prove their engines against the probes: seconds, more on a cold cache.
 
-        threads: cores for each network, and photos worked on at once; waiting: photos that may wait.
+        threads: cores for each network, and photos worked on at once; precision: the recogniser's, as in
+        EngineOptions; waiting: photos that may wait.
         Raises CheckpointError, EngineError, ProbeMismatch, UnknownArchitecture.
         """
         options = EngineOptions(threads=threads)
         return cls(
-            OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, options),
+            OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, replace(options, precision=precision)),
             OpenVinoEngine.open(_read(detector, "detection"), cache_dir, replace(options, parallel=threads)),
             limits,
             workers=threads,

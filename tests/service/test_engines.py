@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from models import checkpoint, probe
+from models import checkpoint, pretrained, probe
 from models.checkpoint import Checkpoint, InputSpec, Metadata, WeightsMismatch
 from models.embedding import embed
 from models.network import instantiate, torch_forward, weights_of
@@ -100,6 +103,33 @@ def test_the_recogniser_gives_the_numbers_of_torch(recogniser: Checkpoint, cache
     assert engine.check() < 1e-4
 
 
+def test_the_quicker_precision_gives_nearly_the_same_embeddings(tmp_path: Path, shared: Path) -> None:
+    shipped = checkpoint.read(pretrained.RECOGNISER)
+    quick, exact = (
+        OpenVinoEngine.open(shipped, tmp_path, EngineOptions(precision=precision)) for precision in ("auto", "f32")
+    )
+    with tarfile.open(shared / "data/cfp-dev.tar.gz") as archive:
+        files = [member for member in archive if member.isfile()][::100]
+        faces = np.stack([np.asarray(Image.open(archive.extractfile(file)).convert("RGB")) for file in files])
+    ours, theirs = (embed(faces, engine, flip_average=True) for engine in (quick, exact))
+
+    assert len(faces) > 20
+    assert quick.check() < probe.TOLERANCE
+    assert exact.check() < 1e-4
+    assert np.abs(ours @ ours.T - theirs @ theirs.T).max() < 0.02
+    assert np.sum(ours * theirs, axis=1).min() > 0.999
+
+
+def test_a_network_that_the_quicker_precision_changes_too_much_runs_in_f32(
+    recogniser: Checkpoint, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "TOLERANCE", 1e-5)
+    engine = OpenVinoEngine.open(recogniser, cache, EngineOptions(precision="auto"))
+
+    assert engine.precision == "f32"
+    assert engine.check() < 1e-5
+
+
 def test_the_detector_takes_photos_of_every_shape(detector: Checkpoint, cache: Path) -> None:
     engine = OpenVinoEngine.open(detector, cache, OPTIONS)
     reference = torch_forward(instantiate(detector))
@@ -110,8 +140,11 @@ def test_the_detector_takes_photos_of_every_shape(detector: Checkpoint, cache: P
             assert np.abs(ours - theirs).max() < 1e-3 * np.abs(theirs).max()
 
 
-def test_a_batched_embedding_equals_the_unbatched_one(recogniser: Checkpoint, cache: Path, crops: np.ndarray) -> None:
-    engine = OpenVinoEngine.open(recogniser, cache, OPTIONS)
+@pytest.mark.parametrize("precision", ["auto", "f32"])
+def test_a_batched_embedding_equals_the_unbatched_one(
+    recogniser: Checkpoint, cache: Path, crops: np.ndarray, precision: Literal["auto", "f32"]
+) -> None:
+    engine = OpenVinoEngine.open(recogniser, cache, EngineOptions(threads=1, precision=precision))
     forward = in_buckets(engine)
     batcher = Batcher(lambda rows: embed(rows, forward, flip_average=True))
     jobs = [crops[:1], crops[1:4], crops[4:15], crops[15:]]

@@ -140,6 +140,18 @@ def test_the_inside_of_the_teacher_is_learned_and_the_checkpoint_does_not_grow_b
     assert not any(module._forward_hooks for module in network.modules())
 
 
+def test_hints_ask_nothing_of_a_trained_network_before_their_translations_have_learned(peer: Path) -> None:
+    network, distillation = _student(peer, HINTS)
+    views = torch.rand(2, 3, 112, 112, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    lesson = distillation.lesson(views, torch.arange(2), torch.full((2,), -1))
+    with distillation.hints.watched(network) as maps:
+        network(views)
+    distillation.hints(maps, lesson).backward()
+
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in network.parameters())
+    assert all(translation.weight.grad.any() for translation in distillation.hints.translations)
+
+
 @pytest.mark.parametrize(
     ("hints", "error", "text"),
     [
