@@ -16,6 +16,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from service.gallery.database import writing
+from service.gallery.records import Then
 from service.gallery.tables import jobs
 from service.recognition.errors import Overloaded
 
@@ -30,13 +31,17 @@ _WAITING: Final = 16
 
 
 class JobState(StrEnum):
-    """INTERRUPTED: the server ended before the job did; sent again, an import goes on where it stopped."""
+    """INTERRUPTED: the server ended before the job did; CANCELLED: somebody ended it.
+
+    What was done until then stays done; sent again, an import goes on where it stopped.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
 
 
 _UNFINISHED: Final = (JobState.QUEUED.value, JobState.RUNNING.value)
@@ -78,7 +83,7 @@ class JobFailed(Exception):
 
 
 class Stopped(Exception):
-    """The server is ending; the job should end too."""
+    """The server is ending, or the job was cancelled; it should end too."""
 
 
 class JobStore:
@@ -97,9 +102,26 @@ class JobStore:
             connection.execute(sa.insert(jobs).values({**vars(job), "state": job.state.value}))
         return job
 
-    def note(self, job_id: str, state: JobState, progress: Progress) -> None:
-        """Write down where a job is."""
-        self._update(jobs.c.id == job_id, {"state": state.value, **vars(progress)})
+    def note(self, job_id: str, state: JobState, progress: Progress) -> bool:
+        """Write down where a job is; False if it was cancelled, which it then stays."""
+        wanted = sa.and_(jobs.c.id == job_id, jobs.c.state != JobState.CANCELLED.value)
+        if self._update(wanted, {"state": state.value, **vars(progress)}):
+            return True
+        self._update(jobs.c.id == job_id, vars(progress))
+        return False
+
+    def cancel(self, job_id: str, then: Then[Job]) -> Job:
+        """End a job unless it has ended, whichever server runs it: it stops at its next sign of progress.
+
+        then: rides in the transaction. Raises JobNotFound.
+        """
+        unfinished = sa.and_(jobs.c.id == job_id, jobs.c.state.in_(_UNFINISHED))
+        values = {"state": JobState.CANCELLED.value, "updated_at": datetime.now(UTC)}
+        with writing(self._engine).begin() as connection:
+            connection.execute(sa.update(jobs).where(unfinished).values(values))
+            job = _found(connection, job_id)
+            then(connection, job)
+        return job
 
     def sign_of_life(self, job_ids: Sequence[str]) -> None:
         """These jobs' server is up."""
@@ -117,10 +139,7 @@ class JobStore:
         """Raises JobNotFound."""
         self.mark_interrupted(_GIVEN_UP_AFTER)
         with self._engine.begin() as connection:
-            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
-        if row is None:
-            raise JobNotFound("no job has this id")
-        return _job(row)
+            return _found(connection, job_id)
 
     def latest(self, limit: int, collections: Sequence[str] | None) -> list[Job]:
         """The newest first; those of these collections, or of all with None."""
@@ -131,9 +150,11 @@ class JobStore:
         with self._engine.begin() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
-    def _update(self, which: sa.ColumnElement[bool], values: Mapping[str, Any]) -> None:
+    def _update(self, which: sa.ColumnElement[bool], values: Mapping[str, Any]) -> bool:
+        """Whether there was such a job."""
         with writing(self._engine).begin() as connection:
-            connection.execute(sa.update(jobs).where(which).values(**values, updated_at=datetime.now(UTC)))
+            changed = connection.execute(sa.update(jobs).where(which).values(**values, updated_at=datetime.now(UTC)))
+        return changed.rowcount > 0
 
 
 Work = Callable[[Callable[[Progress], None]], Progress]
@@ -151,6 +172,7 @@ class JobPool:
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="job")
         self._places = threading.BoundedSemaphore(_WORKERS + _WAITING)
         self._own: set[str] = set()
+        self._cancelled: set[str] = set()
         self._ending = threading.Event()
         self._life = threading.Thread(target=self._live, name="job-life", daemon=True)
         self._life.start()
@@ -172,6 +194,13 @@ class JobPool:
             raise
         return job
 
+    def cancel(self, job_id: str, then: Then[Job]) -> Job:
+        """As JobStore.cancel; a job of this pool stops without waiting for its next note."""
+        job = self.store.cancel(job_id, then)
+        if job.state is JobState.CANCELLED and job_id in self._own:
+            self._cancelled.add(job_id)
+        return job
+
     def close(self) -> None:
         """Stop what runs at its next sign of progress, and mark it and what waits as interrupted."""
         self._ending.set()
@@ -185,10 +214,11 @@ class JobPool:
         def report(progress: Progress) -> None:
             nonlocal last, noted_at
             last = progress
-            if self._ending.is_set():
+            if self._ending.is_set() or job.id in self._cancelled:
                 raise Stopped
             if time.monotonic() - noted_at >= _REPORTED_EVERY:
-                self.store.note(job.id, JobState.RUNNING, progress)
+                if not self.store.note(job.id, JobState.RUNNING, progress):
+                    raise Stopped
                 noted_at = time.monotonic()
 
         try:
@@ -209,6 +239,7 @@ class JobPool:
             self._places.release()
         self.store.note(job.id, state, last)
         self._own.discard(job.id)
+        self._cancelled.discard(job.id)
 
     def _live(self) -> None:
         while not self._ending.wait(_SIGN_OF_LIFE_EVERY):
@@ -221,6 +252,13 @@ def open_jobs(engine: sa.Engine) -> JobPool:
     store = JobStore(engine)
     store.mark_interrupted(timedelta(0) if engine.dialect.name == "sqlite" else _GIVEN_UP_AFTER)
     return JobPool(store)
+
+
+def _found(connection: sa.Connection, job_id: str) -> Job:
+    row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+    if row is None:
+        raise JobNotFound("no job has this id")
+    return _job(row)
 
 
 def _job(row: sa.RowMapping) -> Job:

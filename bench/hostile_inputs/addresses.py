@@ -58,6 +58,7 @@ _PLACES = (
     "/v1/collections/default/subjects/hostile/faces/{}/crop",
     "/v1/keys/{}",
     "/v1/jobs/{}",
+    "/v1/jobs/{}/cancel",
     "/v1/audit/{}",
     "/static/{}",
     "/{}",

@@ -267,6 +267,7 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "list_jobs": Example({"jobs": [_JOB]}),
     "get_job": Example(_JOB),
+    "cancel_job": Example({**_JOB, "state": "cancelled"}),
     "list_keys": Example({"keys": [_KEY]}),
     "get_own_key": Example(_KEY),
     "create_key": Example(

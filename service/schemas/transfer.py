@@ -51,7 +51,7 @@ class JobAnswer(Answer):
 
     job_id: str
     kind: str
-    state: Literal["queued", "running", "done", "failed", "interrupted"]
+    state: Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
     collection: str | None
     total: int | None
     done: int

@@ -151,6 +151,30 @@ def test_an_archive_becomes_a_job_that_can_be_repeated(client: TestClient, colle
     assert left["errors_left_out"] == 2
 
 
+def test_a_cancelled_import_keeps_what_it_has_enrolled_and_goes_on_when_sent_again(
+    client: TestClient, as_role: Callable[[Role], TestClient], collection: str, demo: Path
+) -> None:
+    portrait = (demo / "006_A.jpg").read_bytes()
+    many = archive(*((f"ada/{number}.jpg", portrait + bytes([number])) for number in range(80)))
+    job_id = send(client, collection, many, "application/zip").json()["job_id"]
+    while client.get(f"/v1/jobs/{job_id}").json()["done"] == 0:
+        time.sleep(0.02)
+    assert as_role(Role.READ).post(f"/v1/jobs/{job_id}/cancel").status_code == 403
+    token = {"Idempotency-Key": f"cancel-{job_id}"}
+    answer = client.post(f"/v1/jobs/{job_id}/cancel", headers=token)
+    assert (answer.status_code, answer.json()["state"]) == (200, "cancelled")
+    assert client.post(f"/v1/jobs/{job_id}/cancel", headers=token).headers["Idempotency-Replayed"] == "true"
+    assert client.get("/v1/audit", params={"action": "job.cancel", "limit": 1}).json()["entries"][0]["outcome"] == 200
+
+    again = ended(client, send(client, collection, many, "application/zip").json()["job_id"])
+    left = client.get(f"/v1/jobs/{job_id}").json()
+    assert left["state"] == "cancelled"
+    assert 0 < left["done"] < 80
+    assert again["state"] == "done"
+    assert again["report"]["skipped"] >= left["report"]["enrolled"] > 0
+    assert client.post("/v1/jobs/another/cancel").json()["code"] == "job_not_found"
+
+
 def test_keys_of_other_collections_see_neither_faces_nor_jobs(
     client: TestClient,
     as_role: Callable[[Role], TestClient],
@@ -168,6 +192,7 @@ def test_keys_of_other_collections_see_neither_faces_nor_jobs(
     assert ended(inside, job_id)["state"] == "done"
     assert [job["job_id"] for job in inside.get("/v1/jobs").json()["jobs"]] == [job_id]
     assert outside.get(f"/v1/jobs/{job_id}").json()["code"] == "job_not_found"
+    assert outside.post(f"/v1/jobs/{job_id}/cancel").json()["code"] == "job_not_found"
     assert outside.get("/v1/jobs").json()["jobs"] == []
     assert send(outside, collection, portable(model, 1)).status_code == 403
     assert inside.get(f"/v1/collections/{collection}/export").status_code == 403

@@ -37,6 +37,7 @@ NEEDED: dict[str, Role | None] = {
     "POST /v1/collections/{collection}/import": Role.ENROL,
     "GET /v1/collections/{collection}/export": Role.ADMIN,
     **dict.fromkeys(("GET /v1/jobs", "GET /v1/jobs/{job}"), Role.READ),
+    "POST /v1/jobs/{job}/cancel": Role.ENROL,
     **dict.fromkeys(("GET /v1/keys", "POST /v1/keys", "DELETE /v1/keys/{key}"), Role.ADMIN),
     **dict.fromkeys((f"GET /v1/audit{rest}" for rest in ("", "/export", "/verify")), Role.ADMIN),
     f"GET {COMPREFACE}/subjects": Role.READ,

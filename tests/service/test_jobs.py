@@ -143,6 +143,45 @@ def test_the_end_of_the_server_interrupts(engine: sa.Engine) -> None:
     assert store.get(running.id).done > 0
 
 
+def unheard(connection: sa.Connection, job: Job) -> None:
+    """Nobody rides in the transaction."""
+
+
+def test_a_cancelled_job_stops_where_it_is_and_the_next_one_begins(pool: JobPool) -> None:
+    began, released = threading.Event(), threading.Event()
+
+    def endless(report: Report) -> Progress:
+        done = 0
+        while True:
+            report(Progress(None, done := done + 1, 0, {}))
+            began.set()
+            time.sleep(0.01)
+
+    def quick(report: Report) -> Progress:
+        return Progress(1, 1, 0, {})
+
+    running = pool.submit("import_photos", "a key", "default", endless, released.set)
+    never, after = submit(pool, quick), submit(pool, quick)
+    assert began.wait(60)
+    assert pool.cancel(never.id, unheard).state is JobState.CANCELLED
+    # As another server does, which shares nothing but the database.
+    assert pool.store.cancel(running.id, unheard).state is JobState.CANCELLED
+    assert released.wait(60)
+
+    assert ended(pool, after).state is JobState.DONE
+    assert [pool.store.get(job.id).state for job in (running, never)] == [JobState.CANCELLED] * 2
+    assert pool.store.get(running.id).done > 0
+    assert pool.store.get(never.id).done == 0
+
+
+def test_a_job_that_has_ended_stays_as_it_is(pool: JobPool) -> None:
+    job = submit(pool, lambda report: Progress(1, 1, 0, {}))
+    assert ended(pool, job).state is JobState.DONE
+    assert pool.cancel(job.id, unheard).state is JobState.DONE
+    with pytest.raises(JobNotFound):
+        pool.cancel("another", unheard)
+
+
 def test_what_a_killed_server_left_is_marked_at_the_next_start(engine: sa.Engine) -> None:
     store = JobStore(engine)
     job = store.create("import_photos", "a key", "default")

@@ -66,6 +66,11 @@ def job(job: str) -> Ask[Job]:
     return Ask("GET", path_of("jobs", job), reads(Job))
 
 
+def cancel_job(job: str) -> Ask[Job]:
+    """End a job, if it has not ended; what it has enrolled stays."""
+    return Ask("POST", path_of("jobs", job, "cancel"), reads(Job), headers=once())
+
+
 def keys() -> Ask[tuple[Key, ...]]:
     """Every key, oldest first."""
     return Ask("GET", path_of("keys"), lambda body: _listed(body, "keys", Key))

@@ -293,7 +293,7 @@ class Job:
 
     job_id: str
     kind: str
-    state: Literal["queued", "running", "done", "failed", "interrupted"]
+    state: Literal["queued", "running", "done", "failed", "interrupted", "cancelled"]
     collection: str | None
     total: int | None
     done: int

@@ -38,6 +38,7 @@ class Calls:
     export = Pieces(administration.export)
     jobs = Call(administration.jobs)
     job = Call(administration.job)
+    cancel_job = Call(administration.cancel_job)
 
     keys = Call(administration.keys)
     own_key = Call(administration.own_key)

@@ -57,7 +57,7 @@ def check(response: httpx.Response) -> None:
 
 def finished(job: Job) -> bool:
     """Whether a job is done. Raises JobFailed if it never will be."""
-    if job.state in ("failed", "interrupted"):
+    if job.state in ("failed", "interrupted", "cancelled"):
         raise JobFailed(job)
     return job.state == "done"
 

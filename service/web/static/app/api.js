@@ -52,6 +52,7 @@ export const api = {
     { patient: true })).blob(),
 
   jobs: () => sendForJson("GET", "/v1/jobs"),
+  cancelJob: (job) => sendForJson("POST", `/v1/jobs/${job}/cancel`, { token: newToken() }),
   audit: (filters) => sendForJson("GET", "/v1/audit", { query: { limit: 50, ...filters } }),
   auditIntact: () => sendForJson("GET", "/v1/audit/verify"),
   auditExport: async () => (await send("GET", "/v1/audit/export")).blob(),

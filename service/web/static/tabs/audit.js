@@ -13,7 +13,7 @@ import { auditRow, auditTable } from "./audit_table.js";
 
 const ACTIONS = ["verify", "identify", "embed", "face.enrol", "enrol", "face.erase", "subject.create", "subject.put",
   "subject.change", "subject.merge", "subject.erase", "collection.create", "collection.put", "collection.change",
-  "collection.erase", "import", "export", "key.create", "key.revoke", "audit.export", "denied"];
+  "collection.erase", "import", "export", "job.cancel", "key.create", "key.revoke", "audit.export", "denied"];
 const text = words.activity;
 
 export class Audit {
