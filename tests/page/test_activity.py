@@ -58,10 +58,10 @@ def test_bulk_work_shows_its_progress(admin: Visit, client: httpx.Client, demo: 
     expect(job).to_contain_text("2 of 2 · 1 rejected")
     expect(job.locator(".badge")).to_have_text("done")
     expect(job.get_by_role("progressbar")).to_have_attribute("value", "2")
-    expect(job.get_by_role("button", name="Cancel")).to_have_count(0)
+    expect(job.get_by_role("button", name="Stop")).to_have_count(0)
 
 
-def test_bulk_work_is_cancelled(admin: Visit, client: httpx.Client, demo: Path) -> None:
+def test_bulk_work_is_stopped(admin: Visit, client: httpx.Client, demo: Path) -> None:
     client.put("/v1/collections/endless").raise_for_status()
     portrait = (demo / "obama.jpg").read_bytes()
     packed = io.BytesIO()
@@ -72,9 +72,9 @@ def test_bulk_work_is_cancelled(admin: Visit, client: httpx.Client, demo: Path) 
     client.post("/v1/collections/endless/import", content=packed.getvalue(), headers=kind).raise_for_status()
     panel = admin.show("activity")
     job = panel.get_by_role("article").filter(has_text="Photo import into endless")
-    job.get_by_role("button", name="Cancel").click()
-    admin.page.get_by_role("dialog").get_by_role("button", name="End it").click()
-    expect(job.locator(".badge")).to_have_text("cancelled")
-    expect(job.get_by_role("button", name="Cancel")).to_have_count(0)
+    job.get_by_role("button", name="Stop").click()
+    admin.page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+    expect(job.locator(".badge")).to_have_text("stopped")
+    expect(job.get_by_role("button", name="Stop")).to_have_count(0)
     panel.get_by_label("Action").select_option("job.cancel")
     expect(panel.get_by_role("table", name="Audit log").locator("tbody tr").first).to_contain_text("job.cancel")

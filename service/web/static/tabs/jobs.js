@@ -40,8 +40,10 @@ export class Jobs {
     const total = job.total === null ? null : count(job.total);
     return element("article", { class: "job" },
       element("div", { class: "row" },
-        element("b", {}, title), element("span", { class: `badge ${TONES[job.state] ?? "plain"}` }, text.states[job.state]),
-        unfinished(job) && session.may("enrol") ? this.#canceller(job, title) : null),
+        element("b", {}, title),
+        element("span", { class: "state" },
+          element("span", { class: `badge ${TONES[job.state] ?? "plain"}` }, text.states[job.state]),
+          unfinished(job) && session.may("enrol") ? this.#stopper(job, title) : null)),
       element("progress", { "aria-label": title, ...(job.total === null ? {} : { value: job.done, max: Math.max(1, job.total) }) }),
       element("p", { class: "muted small" }, [text.progress(count(job.done), total),
         job.rejected ? plural(job.rejected, text.rejected) : null, dateTime(job.updated_at)].filter(Boolean).join(" · ")),
@@ -49,13 +51,13 @@ export class Jobs {
       job.report.error ? element("p", { class: "problem" }, sentence(String(job.report.error))) : null);
   }
 
-  #canceller(job, title) {
-    const cancel = async () => {
-      const done = await ask({ title: text.cancelTitle(title), about: text.cancelAbout,
-        action: text.cancelAction, danger: true, act: () => api.cancelJob(job.job_id) });
+  #stopper(job, title) {
+    const stop = async () => {
+      const done = await ask({ title: text.stopTitle(title), about: text.stopAbout,
+        action: text.stopAction, danger: true, act: () => api.cancelJob(job.job_id) });
       if (done) await this.#load();
     };
-    return element("button", { type: "button", class: "quiet", onclick: cancel }, text.cancelJob);
+    return element("button", { type: "button", class: "quiet", onclick: stop }, text.stopJob);
   }
 }
 
