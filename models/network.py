@@ -53,7 +53,7 @@ def weights_of(network: nn.Module, dtype: Any = np.float16) -> dict[str, NDArray
 def torch_forward(network: nn.Module) -> Forward:
     """The reference engine: the network itself, on the device its weights are on, without gradients.
 
-    Its weights are put into the channels-last order, in which a CPU takes a third less time for these networks.
+    Its weights are put into the channels-last order, in which a CPU takes some 40 % less time for these networks.
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stubs
     device = next(network.parameters()).device

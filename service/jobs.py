@@ -103,7 +103,7 @@ class JobStore:
         return job
 
     def note(self, job_id: str, state: JobState, progress: Progress) -> bool:
-        """Write down where a job is; False if it was cancelled, which it then stays."""
+        """Write down where a job is; False if it was cancelled, which it then stays, or is forgotten."""
         wanted = sa.and_(jobs.c.id == job_id, jobs.c.state != JobState.CANCELLED.value)
         if self._update(wanted, {"state": state.value, **vars(progress)}):
             return True

@@ -3,8 +3,9 @@
 Measured on two AVX-512 cores: one dynamic graph is as fast as a graph compiled for each batch size or photo
 shape (MobileFaceNet 2.2 ms a face at batch 1 on one thread, 1.3 ms at batch 16 on two), so there is one.
 
-A recogniser may run in bf16 where the processor multiplies in it: 0.5 of the time, and of its cosines on faces none
-moves by more than 0.01 (r.m.s. 0.002). A detector would gain a third, but its boxes move by some percent then.
+A recogniser may run in bf16 where the processor multiplies in it: half to two thirds of the time, and of its cosines
+on faces none moves by more than 0.01, r.m.s. 0.002 (`bench/recogniser.py`). The detector stays in f32: tried once, in
+no bench, it gained a third of its time in bf16, but its boxes moved by some percent.
 """
 
 from __future__ import annotations

@@ -124,18 +124,22 @@ def test_more_than_may_wait_is_refused_and_released(pool: JobPool) -> None:
     go_on.set()
 
 
-def test_the_end_of_the_server_interrupts(engine: sa.Engine) -> None:
-    pool = open_jobs(engine)
-    began = threading.Event()
-
-    def endless(report: Report) -> Progress:
+def endless(began: threading.Event) -> Callable[[Report], Progress]:
+    def work(report: Report) -> Progress:
         done = 0
         while True:
             report(Progress(None, done := done + 1, 0, {}))
             began.set()
             time.sleep(0.01)
 
-    running, waiting = submit(pool, endless), submit(pool, endless)
+    return work
+
+
+def test_the_end_of_the_server_interrupts(engine: sa.Engine) -> None:
+    pool = open_jobs(engine)
+    began = threading.Event()
+
+    running, waiting = submit(pool, endless(began)), submit(pool, endless(began))
     assert began.wait(60)
     pool.close()
     store = JobStore(engine)
@@ -150,17 +154,10 @@ def unheard(connection: sa.Connection, job: Job) -> None:
 def test_a_cancelled_job_stops_where_it_is_and_the_next_one_begins(pool: JobPool) -> None:
     began, released = threading.Event(), threading.Event()
 
-    def endless(report: Report) -> Progress:
-        done = 0
-        while True:
-            report(Progress(None, done := done + 1, 0, {}))
-            began.set()
-            time.sleep(0.01)
-
     def quick(report: Report) -> Progress:
         return Progress(1, 1, 0, {})
 
-    running = pool.submit("import_photos", "a key", "default", endless, released.set)
+    running = pool.submit("import_photos", "a key", "default", endless(began), released.set)
     never, after = submit(pool, quick), submit(pool, quick)
     assert began.wait(60)
     assert pool.cancel(never.id, unheard).state is JobState.CANCELLED
