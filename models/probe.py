@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.faces import Forward
 
 TOLERANCE = 2e-3
-"""Largest accepted deviation of any of the summary's unit-length numbers; float32 engines stay below 1e-4."""
+"""Largest accepted deviation, in lengths of the expected summary; float32 engines stay below 1e-5."""
+BF16_TOLERANCE = 2e-2
+"""The same for an engine that multiplies in bf16, exact to 4e-3; the shipped networks deviate by 7e-3."""
 _LENGTH = 512
 
 
@@ -36,15 +38,18 @@ def make(forward: Forward, width: int, height: int, seed: int = 0) -> Probe:
     return Probe(seed=seed, width=width, height=height, expected=[round(float(value), 7) for value in summary])
 
 
-def check(forward: Forward, probe: Probe) -> float:
-    """Largest absolute deviation of an engine from the probe. Raises ProbeMismatch beyond TOLERANCE."""
+def check(forward: Forward, probe: Probe, tolerance: float = TOLERANCE) -> float:
+    """Deviation of an engine from the probe: the length of the difference of both unit-length summaries.
+
+    Raises ProbeMismatch beyond `tolerance`.
+    """
     summary = _summary(forward(_input(probe.width, probe.height, probe.seed)))
     expected = np.array(probe.expected)
     if summary.shape != expected.shape:
         raise ProbeMismatch(f"the network gave {summary.size} numbers where the probe holds {expected.size}")
-    deviation = float(np.abs(summary - expected).max())
-    if not deviation <= TOLERANCE:  # also catches NaN
-        raise ProbeMismatch(f"the network deviates by {deviation:.2g} from its probe, allowed {TOLERANCE:g}")
+    deviation = float(np.linalg.norm(summary - expected))
+    if not deviation <= tolerance:  # also catches NaN
+        raise ProbeMismatch(f"the network deviates by {deviation:.2g} from its probe, allowed {tolerance:g}")
     return deviation
 
 

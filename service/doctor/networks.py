@@ -40,8 +40,7 @@ def network(name: str, path: Path, task: Literal["recognition", "detection"], se
 
 
 def _engine(name: str, loaded: Checkpoint, settings: Settings) -> Finding:
-    precision = settings.precision if loaded.metadata.task == "recognition" else "f32"
-    options = EngineOptions(settings.threads or os.cpu_count() or 1, precision=precision)
+    options = EngineOptions(settings.threads or os.cpu_count() or 1, precision=settings.precision)
     remedy = f"remove {settings.cache_dir} and try again"
     try:
         engine = OpenVinoEngine.open(loaded, settings.cache_dir, options)

@@ -125,13 +125,13 @@ class Analyser:
     ) -> Self:
         """Load both checkpoints and prove their engines against the probes: seconds, more on a cold cache.
 
-        threads: cores for each network, and photos worked on at once; precision: the recogniser's, as in
-        EngineOptions; waiting: photos that may wait.
+        threads: cores for each network, and photos worked on at once; precision: as in EngineOptions; waiting:
+        photos that may wait.
         Raises CheckpointError, EngineError, ProbeMismatch, UnknownArchitecture.
         """
-        options = EngineOptions(threads=threads)
+        options = EngineOptions(threads=threads, precision=precision)
         return cls(
-            OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, replace(options, precision=precision)),
+            OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, options),
             OpenVinoEngine.open(_read(detector, "detection"), cache_dir, replace(options, parallel=threads)),
             limits,
             workers=threads,

@@ -3,9 +3,9 @@
 Measured on two AVX-512 cores: one dynamic graph is as fast as a graph compiled for each batch size or photo
 shape (MobileFaceNet 2.2 ms a face at batch 1 on one thread, 1.3 ms at batch 16 on two), so there is one.
 
-A recogniser may run in bf16 where the processor multiplies in it: half to two thirds of the time, and of its cosines
-on faces none moves by more than 0.01, r.m.s. 0.002 (`bench/recogniser.py`). The detector stays in f32: tried once, in
-no bench, it gained a third of its time in bf16, but its boxes moved by some percent.
+Networks may run in bf16 where the processor multiplies in it: half to two thirds of the time. Of the recogniser's
+cosines on faces none moves by more than 0.01, r.m.s. 0.002 (`bench/recogniser.py`); what becomes of the detector's
+boxes and landmarks `bench/detector.py` measures.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 # Part of the cache key: raise it when models.export writes another graph for the same checkpoint.
 _GRAPH_VERSION: Final = 1
 _GRAPH: Final = "graph.xml"
+TOLERANCES: Final = {"bf16": probe.BF16_TOLERANCE, "f32": probe.TOLERANCE}
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class OpenVinoEngine:
             _discard(folder)
             _export(checkpoint, folder)
             graph = _read_fresh(folder / _GRAPH)
-        if options.precision == "auto" and _multiplies_in_bf16():
+        if options.precision == "auto" and multiplies_in_bf16():
             quick = cls(graph, checkpoint.metadata, options, "bf16")
             try:
                 quick.check()
@@ -115,10 +116,10 @@ class OpenVinoEngine:
                 f"{model_id(self.metadata)} holds no probe, so nothing proves that this engine runs it "
                 "right; write the checkpoint again with `facemargin train`"
             )
-        return probe.check(self, self.metadata.probe)
+        return probe.check(self, self.metadata.probe, TOLERANCES[self.precision])
 
 
-def _multiplies_in_bf16() -> bool:
+def multiplies_in_bf16() -> bool:
     """Whether the processor has instructions for it: emulated, it is slower than f32."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 

@@ -99,7 +99,7 @@ def test_a_photo_stored_sideways_is_seen_upright(analyser: Analyser, demo: Path,
     second = analysed(analyser, stored)
 
     assert (second.width, second.height) == upright.size
-    assert second.faces[0].face.box == pytest.approx(first.faces[0].face.box, abs=4)
+    assert second.faces[0].face.box == pytest.approx(first.faces[0].face.box, abs=8)
 
 
 @pytest.mark.parametrize("name", ["011_3.jpg", "013_4.jpg", "015_6.jpg"])
