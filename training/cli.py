@@ -10,6 +10,7 @@ from training.commands.calibrate import calibrate
 from training.commands.clean import clean
 from training.commands.evaluate import evaluate
 from training.commands.export import export
+from training.commands.fit_means import fit_means
 from training.commands.fit_quality import fit_quality
 from training.commands.inspect import inspect
 from training.commands.pack import pack
@@ -21,5 +22,5 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-for _command in (align, inspect, pack, train, clean, ablate, evaluate, calibrate, fit_quality, export):
+for _command in (align, inspect, pack, train, clean, ablate, evaluate, calibrate, fit_means, fit_quality, export):
     main.add_command(_command)
