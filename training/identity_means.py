@@ -35,7 +35,7 @@ def fit_map(
     several = np.bincount(identities)[identities] > 1
     if several.sum() <= raw.shape[1]:
         raise IdentityMeansError(
-            f"{int(several.sum())} images with another of their person, more than {raw.shape[1]} are needed"
+            f"only {int(several.sum())} images have another of their person, more than {raw.shape[1]} must; give more images"
         )
     units, people = unit(raw[several]).astype(np.float64), identities[several]
     sums = np.zeros((int(people.max()) + 1, units.shape[1]))

@@ -66,7 +66,7 @@ def test_other_people_are_told_apart_better() -> None:
 
 def test_too_few_faces_fit_nothing() -> None:
     raw, identities = faces_of(np.random.default_rng(0).normal(size=(8, 16)), 2, 1)
-    with pytest.raises(IdentityMeansError, match="16 images with another of their person, more than 16"):
+    with pytest.raises(IdentityMeansError, match="only 16 images have another of their person, more than 16 must"):
         fit_map(raw, identities, 0.5, 1.0)
     with pytest.raises(IdentityMeansError, match="0 images"):
         fit_map(raw, np.arange(16), 0.5, 1.0)
