@@ -35,12 +35,13 @@ def fit_map(
     several = np.bincount(identities)[identities] > 1
     if several.sum() <= raw.shape[1]:
         raise IdentityMeansError(
-            f"only {int(several.sum())} images have another of their person, more than {raw.shape[1]} must; give more images"
+            f"only {int(several.sum())} images have another of their person, more than {raw.shape[1]} must: give more"
         )
     units, people = unit(raw[several]).astype(np.float64), identities[several]
     sums = np.zeros((int(people.max()) + 1, units.shape[1]))
     np.add.at(sums, people, units)
-    lacking = sums[people] / np.linalg.norm(sums[people], axis=1, keepdims=True) - units
+    means = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
+    lacking = means[people] - units
     regression = np.linalg.solve(units.T @ units + penalty * np.eye(units.shape[1]), units.T @ lacking)
     mapped: NDArray[np.float64] = np.eye(units.shape[1]) + share * regression.T
     return mapped
