@@ -1,10 +1,11 @@
-"""A recipe that needs no data and takes milliseconds a step, and the way to run it in a process or in several."""
+"""A recipe that needs no data, the way to run it in a process or in several, and a few real faces."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,17 @@ def tiny_network() -> None:
     assert specification is not None
     assert specification.loader is not None
     specification.loader.exec_module(importlib.util.module_from_spec(specification))
+
+
+@pytest.fixture
+def few_faces(unpacked: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A folder `faces` of 8 people with 6 aligned crops each."""
+    folder = tmp_path / "faces"
+    for person in sorted(unpacked("cfp-dev").iterdir())[:8]:
+        (folder / person.name).mkdir(parents=True)
+        for image in sorted(person.glob("*_0[1-3].webp")):
+            shutil.copy(image, folder / person.name)
+    return folder
 
 
 @pytest.fixture

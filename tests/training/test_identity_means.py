@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +110,7 @@ def test_a_network_of_another_end_is_refused() -> None:
         fold(weights, np.eye(160), np.ones((3, 160), np.float32))
 
 
-def test_from_faces_to_a_drawn_checkpoint(unpacked: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = tmp_path / "faces"
-    for person in sorted(unpacked("cfp-dev").iterdir())[:8]:
-        (folder / person.name).mkdir(parents=True)
-        for image in sorted(person.glob("*_0[1-3].webp")):
-            shutil.copy(image, folder / person.name)
+def test_from_faces_to_a_drawn_checkpoint(few_faces: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     checkpoint, output = tmp_path / "random.safetensors", tmp_path / "drawn.safetensors"
     metadata = Metadata(
@@ -130,7 +123,7 @@ def test_from_faces_to_a_drawn_checkpoint(unpacked: Callable[[str], Path], tmp_p
         metrics={"cfp-dev FF": {"accuracy": 0.5}},
     )
     before = checkpoints.write(checkpoint, weights_of(build("mobilefacenet", embedding_size=8)), metadata)
-    command = ["fit-means", str(checkpoint), "--images", str(folder), "--output", str(output), "--threads", "1"]
+    command = ["fit-means", str(checkpoint), "--images", str(few_faces), "--output", str(output), "--threads", "1"]
     drawn = CliRunner().invoke(main, [*command, "--penalty", "1"])
     assert drawn.exit_code == 0, drawn.output
     after = checkpoints.read(output)
@@ -145,7 +138,7 @@ def test_from_faces_to_a_drawn_checkpoint(unpacked: Callable[[str], Path], tmp_p
         "penalty": 1.0,
         "of": before.model_id,
     }
-    images = sorted(folder.glob("*/*"))
+    images = sorted(few_faces.glob("*/*"))
     raw, found = (
         embed_images(images, read_aligned, unscaled_recogniser(path)).vectors for path in (checkpoint, output)
     )
@@ -153,5 +146,5 @@ def test_from_faces_to_a_drawn_checkpoint(unpacked: Callable[[str], Path], tmp_p
     expected = raw @ fit_map(raw, identities, 0.5, 1.0).T
     assert np.sum(unit(found) * unit(expected.astype(np.float32)), axis=1).min() > 0.9999
 
-    refused = CliRunner().invoke(main, ["fit-means", str(checkpoint), "--images", str(tmp_path / "faces" / "cfp_009")])
+    refused = CliRunner().invoke(main, ["fit-means", str(checkpoint), "--images", str(few_faces / "cfp_009")])
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -95,12 +93,7 @@ def test_a_broken_model_is_refused(change: dict[str, object]) -> None:
         QualityModel.model_validate(good | change)
 
 
-def test_from_faces_to_a_curve(unpacked: Callable[[str], Path], tmp_path: Path) -> None:
-    folder = tmp_path / "faces"
-    for person in sorted(unpacked("cfp-dev").iterdir())[:8]:
-        (folder / person.name).mkdir(parents=True)
-        for image in sorted(person.glob("*_0[1-3].webp")):
-            shutil.copy(image, folder / person.name)
+def test_from_faces_to_a_curve(few_faces: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = build("mobilefacenet", embedding_size=8)
     checkpoint, output = tmp_path / "random.safetensors", tmp_path / "quality.json"
@@ -113,11 +106,11 @@ def test_from_faces_to_a_curve(unpacked: Callable[[str], Path], tmp_path: Path) 
         flip_average=True,
     )
     before = checkpoints.write(checkpoint, weights_of(network), metadata)
-    evaluate = ["evaluate", "quality", "--images", str(folder), "--checkpoint", str(checkpoint), "--fmr", "0.1"]
+    evaluate = ["evaluate", "quality", "--images", str(few_faces), "--checkpoint", str(checkpoint), "--fmr", "0.1"]
     evaluate += ["--json", str(output), "--record", "quality", "--threads", "1"]
     refused = CliRunner().invoke(main, evaluate)
     assert (refused.exit_code, "facemargin fit-quality" in refused.output, output.exists()) == (2, True, False)
-    fitted = CliRunner().invoke(main, ["fit-quality", str(checkpoint), "--images", str(folder), "--threads", "1"])
+    fitted = CliRunner().invoke(main, ["fit-quality", str(checkpoint), "--images", str(few_faces), "--threads", "1"])
     assert fitted.exit_code == 0, fitted.output
     assert CliRunner().invoke(main, evaluate).exit_code == 0
     document = json.loads(output.read_text())
