@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 SOURCES := models service training tests bench
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format bench container-test clean
+.PHONY: help install run test lint format bench recogniser detector container-test clean
 
 help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,20 @@ bench: install ## Run every benchmark and gather bench/results.json
 	  found = sorted(pathlib.Path("build/bench").glob("*.json")); \
 	  pathlib.Path("bench/results.json").write_text(json.dumps([json.loads(p.read_text()) for p in found], indent=1) + "\n")'
 	@echo "bench/results.json"
+
+# ../shared holds the research photos and the teachers, as in the recipes: they are no part of this project.
+recogniser: install ## Train the shipped recogniser's kind from random weights (some ten hours; SET= overrides settings)
+	@for name in faces-train-identified cfp-dev; do \
+	  mkdir -p build/$$name && tar -xzf ../shared/data/$$name.tar.gz -C build/$$name \
+	    || exit 1; done
+	$(BIN)/facemargin train training/configs/recogniser-*.yaml $(SET)
+	$(BIN)/facemargin fit-means runs/facemargin-s/checkpoint.safetensors --images build/faces-train-identified \
+	  --output runs/facemargin-s/fitted.safetensors
+	$(BIN)/facemargin fit-quality runs/facemargin-s/fitted.safetensors --images build/faces-train-identified
+	$(BIN)/facemargin calibrate runs/facemargin-s/fitted.safetensors --images build/cfp-dev
+
+detector: install ## Train the shipped detector's kind from random weights (some five hours; SET= overrides settings)
+	$(BIN)/facemargin train training/configs/detector-*.yaml $(SET)
 
 container-test: install ## Build the image, run it read-only, use it, kill it, look again (needs docker)
 	$(BIN)/python tests/container/run.py

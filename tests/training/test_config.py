@@ -1,5 +1,6 @@
 """The recipe: unknown keys, wrong values and wrong overrides are errors that name the key."""
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -46,6 +47,18 @@ def test_each_stage_starts_from_what_the_one_before_it_wrote(prefix: str, count:
         task = later.task
         initial = task.initial if isinstance(task, DetectionConfig) else task.backbone.initial
         assert initial == (earlier.folder / "checkpoint.safetensors" if earlier else None)
+
+
+def test_make_goes_on_with_what_the_last_stage_of_the_recogniser_writes() -> None:
+    """A slip between the recipe's name and the Makefile would show after ten hours."""
+    make = ["make", "-n", "recogniser", "SET=threads=4"]
+    told = subprocess.run(make, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    last = [load(path) for path in SHIPPED if path.stem.startswith("recogniser-")][-1]
+    assert "facemargin train training/configs/recogniser-*.yaml threads=4\n" in told
+    assert f"facemargin fit-means {last.folder / 'checkpoint.safetensors'} " in told
+    fitted = last.folder / "fitted.safetensors"
+    assert f"--output {fitted}\n" in told
+    assert f"facemargin calibrate {fitted} " in told
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:
