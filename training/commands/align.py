@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, use_cpu, user_errors
 
 
 @click.command(epilog="Example: facemargin align people/ --output crops/    (people/ada/1.jpg -> crops/ada/1.webp)")
@@ -39,7 +39,7 @@ def align(
     from training.evaluation.embeddings import EvaluationError
     from training.evaluation.embeddings import detector as open_detector
 
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(checkpoints.CheckpointError, UnknownArchitecture, DataError, EvaluationError):
         aligned = align_folder(photos, output, open_detector(detector or DETECTOR), Faces(faces))
     if list_skipped:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, OUTPUT, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, OUTPUT, use_cpu, user_errors
 
 
 @click.command(epilog="Example: facemargin calibrate runs/facemargin-s/checkpoint.safetensors --images cfp-dev")
@@ -39,7 +39,7 @@ def calibrate(
     from training.evaluation.calibration_data import folder_pairs, own_pairs
 
     finder = chosen_detector(pipeline, detector)
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*contenders.ERRORS, calibration.CalibrationError):
         loaded = checkpoints.read(checkpoint)
         (contender,) = contenders.open_contenders(checkpoint, finder)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from training.commands.console import FOLDER, OUTPUT, use_threads, user_errors, write_json
+from training.commands.console import FOLDER, OUTPUT, use_cpu, user_errors, write_json
 
 
 @click.command(epilog="Example: facemargin clean runs/noisy --output packed/clean --json dropped.json")
@@ -38,7 +38,7 @@ def clean(
     from training.evaluation.report import ERRORS
     from training.state import StateError
 
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(ConfigError, DataError, StateError, *ERRORS):
         document = clean_data(run, output, degrees, minor)
     if report is not None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from training.memory import keep_freed_memory
+
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 OUTPUT = click.Path(dir_okay=False, path_type=Path)
@@ -30,8 +32,9 @@ def user_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise UserError(" ".join(str(error).split())) from error
 
 
-def use_threads(threads: int | None) -> None:
-    """Limit torch to so many CPU threads; None leaves its choice."""
+def use_cpu(threads: int | None) -> None:
+    """Limit torch to so many CPU threads (None leaves its choice); what one batch frees is kept for the next."""
+    keep_freed_memory()
     if threads is not None:
         import torch
 

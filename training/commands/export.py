@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, OUTPUT, use_threads, user_errors, write_json
+from training.commands.console import FILE, FOLDER, OUTPUT, use_cpu, user_errors, write_json
 
 
 @click.command(
@@ -39,7 +39,7 @@ def export(
     from training import export as exporting
     from training.evaluation.report import ERRORS
 
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(exporting.ExportError, *ERRORS):
         report = exporting.export(
             checkpoint, output, exporting.Format[kind.upper()], images=images, int8=int8, pairs=pairs

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, OUTPUT, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, OUTPUT, use_cpu, user_errors
 
 
 @click.command(
@@ -46,7 +46,7 @@ def fit_means(
     from training.evaluation.embeddings import embed_images, read_aligned, unscaled_recogniser
     from training.identity_means import IdentityMeansError, fit_map, fold
 
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*contenders.ERRORS, CalibrationError, IdentityMeansError):
         loaded = checkpoints.read(checkpoint)
         paths, identities = identity_images(images)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, OUTPUT, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, OUTPUT, use_cpu, user_errors
 
 
 @click.command(
@@ -31,7 +31,7 @@ def fit_quality(checkpoint: Path, images: Path, output: Path | None, threads: in
     from training.evaluation.embeddings import embed_images, read_aligned, unscaled_recogniser
     from training.evaluation.quality import fit_quality as fit
 
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*contenders.ERRORS, CalibrationError):
         loaded = checkpoints.read(checkpoint)
         paths, identities = identity_images(images)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, OUTPUT, use_threads, user_errors, write_json
+from training.commands.console import FILE, OUTPUT, use_cpu, user_errors, write_json
 
 
 @click.command(
@@ -53,7 +53,7 @@ def inspect(
     from training.data.sources import DataError, parse_sources
     from training.evaluation.embeddings import EvaluationError, recogniser
 
-    use_threads(threads)
+    use_cpu(threads)
     bound = sys.maxsize if max_broken is None else max_broken
     with user_errors(DataError, EvaluationError, CheckpointError, OSError):
         embed = None if hash_only else recogniser(checkpoint or RECOGNISER)

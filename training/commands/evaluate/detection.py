@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, use_cpu, user_errors
 from training.commands.evaluate.options import deliver, result_options
 
 _KEPT = ("ap50", "wider", "landmark_error", "faces", "false_positives_per_image", "segmentation")
@@ -51,7 +51,7 @@ def detection(
     from training.evaluation.detection import ERRORS, SMALLEST_FACES, evaluate_detection
     from training.evaluation.plots import detection_figure
 
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*ERRORS):
         run = evaluate_detection(
             images,

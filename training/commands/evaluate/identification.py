@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, UserError, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, UserError, use_cpu, user_errors
 from training.commands.evaluate.options import chosen_detector, deliver, recogniser_options, result_options
 
 _KEPT = ("rank", "image_rank", "tpir_at_fpir", "distractor_rank_one")
@@ -52,7 +52,7 @@ def identification(
     if listed == (tinyface is not None) or (tinyface and (images or gallery or probes or distractors)):
         raise UserError("a search is either --images, --gallery and --probes, or --tinyface")
     finder = chosen_detector(pipeline, detector)
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*ERRORS):
         if tinyface is not None:
             lists = read_tinyface(tinyface)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, OUTPUT, UserError, record, use_threads, user_errors, write_json
+from training.commands.console import FILE, FOLDER, OUTPUT, UserError, record, use_cpu, user_errors, write_json
 
 FMRS = (1e-2, 1e-3, 1e-4)
 
@@ -42,7 +42,7 @@ def impostors(
     from training.evaluation.impostors import choose, impostor_rates
     from training.evaluation.pairs import SUFFIXES
 
-    use_threads(threads)
+    use_cpu(threads)
     path = checkpoint or RECOGNISER
     try:
         pattern = re.compile(group_pattern)

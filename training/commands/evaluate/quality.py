@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, OUTPUT, UserError, record, use_threads, user_errors, write_json
+from training.commands.console import FILE, FOLDER, OUTPUT, UserError, record, use_cpu, user_errors, write_json
 
 
 @click.command(epilog="Example: facemargin evaluate quality --images cfp-dev --json quality.json")
@@ -35,7 +35,7 @@ def quality(
     from training.evaluation.calibration import CalibrationError, identity_images
     from training.evaluation.embeddings import embed_images, read_aligned, unscaled_recogniser
 
-    use_threads(threads)
+    use_cpu(threads)
     path = checkpoint or RECOGNISER
     with user_errors(*contenders.ERRORS, CalibrationError):
         loaded = checkpoints.read(path)

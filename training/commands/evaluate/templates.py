@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from training.commands.console import FILE, FOLDER, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, use_cpu, user_errors
 from training.commands.evaluate.options import chosen_detector, deliver, recogniser_options, result_options
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def templates(
     from training.evaluation.templates import Weighting
 
     finder = chosen_detector(pipeline, detector)
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*ERRORS):
         run = evaluate_templates(
             images,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from training.commands.console import FILE, FOLDER, UserError, use_threads, user_errors
+from training.commands.console import FILE, FOLDER, UserError, use_cpu, user_errors
 from training.commands.evaluate.options import chosen_detector, deliver, recogniser_options, result_options
 
 _KEPT = ("accuracy_mean", "accuracy_std", "auc", "eer", "tar_at_fmr", "intervals")
@@ -53,7 +53,7 @@ def verification(
     if packed is not None and pipeline:
         raise UserError("a .bin set holds aligned crops; leave --pipeline out")
     finder = chosen_detector(pipeline, detector)
-    use_threads(threads)
+    use_cpu(threads)
     with user_errors(*ERRORS):
         chosen = packed_pairs(packed) if packed is not None else listed_pairs(images or Path(), pairs or Path())
         run = run_verification(
