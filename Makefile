@@ -59,17 +59,16 @@ bench: install ## Run every benchmark and gather bench/results.json
 	@echo "bench/results.json"
 
 # ../shared holds the research photos and the teachers, as in the recipes: they are no part of this project.
-recogniser: install ## Train the shipped recogniser's kind from random weights (some ten hours; SET= overrides settings)
+recogniser: install ## Train a recogniser like the shipped one from random weights (some ten hours; SET= overrides)
 	@for name in faces-train-identified cfp-dev; do \
-	  mkdir -p build/$$name && tar -xzf ../shared/data/$$name.tar.gz -C build/$$name \
-	    || exit 1; done
+	  mkdir -p build/$$name && tar -xzf ../shared/data/$$name.tar.gz -C build/$$name || exit 1; done
 	$(BIN)/facemargin train training/configs/recogniser-*.yaml $(SET)
 	$(BIN)/facemargin fit-means runs/facemargin-s/checkpoint.safetensors --images build/faces-train-identified \
 	  --output runs/facemargin-s/fitted.safetensors
 	$(BIN)/facemargin fit-quality runs/facemargin-s/fitted.safetensors --images build/faces-train-identified
 	$(BIN)/facemargin calibrate runs/facemargin-s/fitted.safetensors --images build/cfp-dev
 
-detector: install ## Train the shipped detector's kind from random weights (some five hours; SET= overrides settings)
+detector: install ## Train a detector like the shipped one from random weights (some four hours; SET= overrides)
 	$(BIN)/facemargin train training/configs/detector-*.yaml $(SET)
 
 container-test: install ## Build the image, run it read-only, use it, kill it, look again (needs docker)
