@@ -33,15 +33,23 @@ def find_faces(
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise ValueError(f"expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}")
     height, width = image.shape[:2]
-    scale = min(max_side / max(height, width), MOST_ENLARGED)
-    fitted = (max(1, round(width * scale)), max(1, round(height * scale)))
-    faces = decode(forward(_network_input(image, fitted)), score_threshold)
+    fitted = fitted_size(width, height, max_side)
+    faces = decode(forward(network_input(image, fitted)), score_threshold)
     back = np.array([width / fitted[0], height / fitted[1]], np.float32)
     return [_in_photo(face, back, width, height) for face in faces[:max_faces]]
 
 
-def _network_input(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
-    """The image at `size` (width, height), padded with grey to multiples of 32: (1, 3, H, W) float32."""
+def fitted_size(width: int, height: int, max_side: int = MAX_SIDE) -> tuple[int, int]:
+    """Width and height at which faces are looked for in a photo of this size, in pixels."""
+    scale = min(max_side / max(height, width), MOST_ENLARGED)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def network_input(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The (H, W, 3) uint8 image at `size` (width, height), padded with grey to multiples of 32.
+
+    Returns (1, 3, H', W') float32 in [-1, 1].
+    """
     shrink = max(image.shape[1] / size[0], image.shape[0] / size[1])
     # `reducing_gap` lets Pillow box-average huge photos first: as good, and several times as fast.
     resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0 if shrink > 2 else None)
