@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
 
 from models import checkpoint
 from models.checkpoint import Metadata
 from models.detector.decode import STRIDES
-from models.detector.find import fitted_size, network_input
 from models.detector.refine import VIEW
 from models.network import weights_of
 from models.registry import build
@@ -193,44 +191,3 @@ def test_the_inside_of_the_teacher_is_learned_besides(config: DetectionConfig, s
 def test_hints_without_a_teacher_are_refused(config: DetectionConfig) -> None:
     with pytest.raises(ValueError, match="give a teacher"):
         DetectionConfig(photos=config.photos, hints={"smooth.0": "283"})
-
-
-def test_fixed_statistics_are_those_of_whole_photos_and_outlive_training(
-    config: DetectionConfig, tmp_path: Path
-) -> None:
-    torch.manual_seed(0)
-    start = tmp_path / "start.safetensors"
-    network = build("centreface-fpn", **config.arguments)
-    metadata = Metadata(task="detection", name="start", architecture="centreface-fpn", arguments=config.arguments)
-    checkpoint.write(start, weights_of(network), metadata)
-    fixed = config.model_copy(update={"initial": start, "fixed_statistics": True})
-    task = DetectionTask(fixed, "small", batch_size=4, seed=3)
-    learner = task.learner
-    first = next(module for module in learner.network.modules() if isinstance(module, nn.BatchNorm2d))
-    measured = first.running_mean.clone()
-
-    # The first norm stands behind the first convolution alone, so its mean can be had without the network.
-    convolution = next(module for module in learner.network.modules() if isinstance(module, nn.Conv2d))
-    portraits, crowds, _ = read_training_photos(fixed)
-    means = []
-    with torch.no_grad():
-        for photo in [*crowds, *portraits[: len(crowds)]]:
-            pixels = np.asarray(photo.image)
-            height, width = pixels.shape[:2]
-            shown = network_input(pixels, fitted_size(width, height))
-            means.append(convolution(torch.from_numpy(shown)).mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(measured, torch.stack(means).mean(dim=0), atol=1e-4, rtol=1e-3)
-
-    learner.train()
-    optimiser = torch.optim.AdamW(learner.parameters(), lr=1e-2)
-    before = first.weight.detach().clone()
-    loss, _ = learner(next(task.batches(0, 0, 1)))
-    loss.backward()
-    optimiser.step()
-    assert torch.equal(first.running_mean, measured)
-    assert not torch.equal(first.weight, before)
-
-
-def test_statistics_of_random_weights_are_not_kept(config: DetectionConfig) -> None:
-    with pytest.raises(ValueError, match="give initial"):
-        DetectionConfig(photos=config.photos, fixed_statistics=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from models import checkpoint
 from models.checkpoint import InputSpec, Metadata
@@ -27,7 +25,6 @@ from training.evaluation.peers import Yunet
 from training.hints import Hints
 from training.losses.detection import detection_loss
 from training.losses.imitation import imitation_loss
-from training.photo_statistics import measure_on_photos
 from training.tasks.detection_config import DetectionConfig
 
 _LESSONS = tuple(f"lesson_{stride}" for stride in STRIDES)
@@ -41,15 +38,6 @@ class DetectionLearner(nn.Module):
         super().__init__()
         self.network, self.hints = network, hints
         self._config = config
-
-    def train(self, mode: bool = True) -> Self:
-        """Training mode, in which statistics that are fixed stay as they are."""
-        super().train(mode)
-        if self._config.fixed_statistics:
-            for module in self.network.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-        return self
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """image (B, H, W, 3) uint8, boxes (B, N, 4), landmarks (B, N, 5, 2), ignored (B, M, 4) -> loss, parts.
@@ -87,9 +75,6 @@ class DetectionTask:
         self._teacher = DenseTeacher(config.teacher, inner=list(config.hints.values())) if config.teacher else None
         self._counts = {"portraits": len(portraits), "crowds": len(crowds), "crops": len(crops)}
         network = initial_network(config)
-        if config.fixed_statistics:
-            shown = [*crowds, *portraits[: len(crowds)]]  # as many of each
-            measure_on_photos(network, [photo.image for photo in shown])
         self.learner = DetectionLearner(network, config, Hints(network, config.hints, config.size, self._inside))
 
     def steps_per_epoch(self, world_size: int) -> int:

@@ -34,11 +34,6 @@ class DetectionConfig(BaseModel):
         description="YuNet (ONNX) run on each scene, whose every cell is learned; labels then only correct it where "
         "they know better. Null: labels alone are learned",
     )
-    fixed_statistics: bool = Field(
-        False,
-        description="measure batch-norm statistics once, on whole training photos with `initial`'s weights, and keep "
-        "them: what is learned then meets in training what it will meet in service",
-    )
     hints: dict[str, str] = Field(
         {}, description="inner maps to learn besides: module of the network (stage16) -> tensor of the teacher's graph"
     )
@@ -60,10 +55,4 @@ class DetectionConfig(BaseModel):
     def _hints_of_a_teacher(self) -> Self:
         if self.hints and self.teacher is None:
             raise ValueError("hints are maps of a teacher's inside; give a teacher")
-        return self
-
-    @model_validator(mode="after")
-    def _statistics_of_trained_weights(self) -> Self:
-        if self.fixed_statistics and self.initial is None:
-            raise ValueError("fixed_statistics: random weights have none worth keeping; give initial")
         return self
