@@ -24,6 +24,8 @@ from models.calibration import Calibration
 from models.probe import Probe
 from models.quality import QualityModel
 
+LOOKS = "looks."
+"""A detector's weights of this prefix replace those of the same name in the network of its further looks."""
 _KEY = "facemargin"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own bound
 
@@ -75,6 +77,7 @@ class Metadata(BaseModel):
     calibration: Calibration | None = None
     quality: QualityModel | None = None
     probe: Probe | None = None
+    looks_probe: Probe | None = Field(None, description="of the network of further looks, where it differs")
     weights_sha256: str = ""
 
 
@@ -89,6 +92,15 @@ class Checkpoint:
     def model_id(self) -> str:
         """`name@` and the first 12 hex digits of the SHA-256 of the weights."""
         return model_id(self.metadata)
+
+    def further_looks(self) -> Checkpoint | None:
+        """A detector's network of further looks (models.detector.refine); None where it is the detector itself."""
+        own = {name.removeprefix(LOOKS): array for name, array in self.weights.items() if name.startswith(LOOKS)}
+        if not own:
+            return None
+        weights = {name: array for name, array in self.weights.items() if not name.startswith(LOOKS)} | own
+        changed = {"probe": self.metadata.looks_probe, "looks_probe": None, "weights_sha256": digest(weights)}
+        return Checkpoint(self.metadata.model_copy(update=changed), weights)
 
 
 def model_id(metadata: Metadata) -> str:

@@ -65,6 +65,8 @@ def _probed(path: Path, loaded: checkpoint.Checkpoint) -> str:
 
     try:
         deviation = probe.check(torch_forward(instantiate(loaded)), loaded.metadata.probe)
+        if (looks := loaded.further_looks()) and looks.metadata.probe:
+            deviation = max(deviation, probe.check(torch_forward(instantiate(looks)), looks.metadata.probe))
     except (probe.ProbeMismatch, UnknownArchitecture, checkpoint.CheckpointError) as error:
         raise _UserError(f"{path.name}: {error}") from error
     return f"weights intact; deviates from its probe by {deviation:.1e}, allowed {probe.TOLERANCE:g}"

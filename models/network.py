@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.checkpoint import Checkpoint, WeightsMismatch
+from models.checkpoint import LOOKS, Checkpoint, WeightsMismatch
 from models.faces import Forward
 from models.registry import build
 
@@ -21,7 +21,9 @@ def instantiate(checkpoint: Checkpoint) -> nn.Module:
     """
     metadata = checkpoint.metadata
     network = build(metadata.architecture, **metadata.arguments)
-    weights = {name: torch.from_numpy(array.copy()) for name, array in checkpoint.weights.items()}
+    weights = {
+        name: torch.from_numpy(array.copy()) for name, array in checkpoint.weights.items() if not name.startswith(LOOKS)
+    }
     # Batch counters are training state, not weights: a checkpoint leaves them out.
     expected = {
         name: tensor.shape for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")
@@ -66,3 +68,13 @@ def torch_forward(network: nn.Module) -> Forward:
         return [output.float().cpu().numpy() for output in outputs]
 
     return forward
+
+
+def detector_forwards(checkpoint: Checkpoint) -> tuple[Forward, Forward]:
+    """A detector's network and that of its further looks, run by torch; the same where it has none of its own.
+
+    Raises what `instantiate` raises.
+    """
+    first = torch_forward(instantiate(checkpoint))
+    looks = checkpoint.further_looks()
+    return first, first if looks is None else torch_forward(instantiate(looks))

@@ -12,6 +12,7 @@ from training.commands.evaluate import evaluate
 from training.commands.export import export
 from training.commands.fit_means import fit_means
 from training.commands.fit_quality import fit_quality
+from training.commands.fit_statistics import fit_statistics
 from training.commands.inspect import inspect
 from training.commands.pack import pack
 from training.commands.train import train
@@ -22,5 +23,7 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-for _command in (align, inspect, pack, train, clean, ablate, evaluate, calibrate, fit_means, fit_quality, export):
+for _command in (align, inspect, pack, train, clean, ablate, evaluate, calibrate, export):
+    main.add_command(_command)
+for _command in (fit_means, fit_quality, fit_statistics):
     main.add_command(_command)

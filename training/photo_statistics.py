@@ -1,4 +1,9 @@
-"""Batch-norm statistics as whole photos give them, which is what the detector meets once it serves."""
+"""A detector's batch-norm statistics as whole photos give them, which is what it searches once it serves.
+
+In training each batch is normalised by its own statistics, be it of mosaics or of single faces. Means over batches of
+all kinds fit none of them: whole photos and single faces have statistics of their own here (Chang et al. 2019,
+arXiv:1906.03950; Xie et al. 2020, arXiv:1911.09665, section 3.2), as the same weights learned for both.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +15,43 @@ from PIL import Image
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
+from models import probe
+from models.checkpoint import LOOKS, Checkpoint
 from models.detector.find import fitted_size, network_input
+from models.network import instantiate, torch_forward, weights_of
+
+_STATISTICS = (".running_mean", ".running_var")
+
+
+class NotADetector(ValueError):
+    """The checkpoint is of another task; the message names it."""
+
+
+def with_photo_statistics(checkpoint: Checkpoint, photos: Sequence[Image.Image], share: float) -> Checkpoint:
+    """The detector with statistics drawn by `share` in [0, 1] to those of the photos; it looks again as before.
+
+    Raises NotADetector, and what `models.network.instantiate` raises.
+    """
+    metadata = checkpoint.metadata
+    if metadata.task != "detection":
+        raise NotADetector(f"{checkpoint.model_id}: not a detector (task {metadata.task})")
+    before = checkpoint.further_looks() or checkpoint
+    network = instantiate(checkpoint)
+    measure_on_photos(network, photos)
+    weights = weights_of(network)
+    for name in weights:
+        if name.endswith(_STATISTICS):
+            trained = checkpoint.weights[name].astype(np.float32)
+            weights[name] = (trained + share * (weights[name] - trained)).astype(np.float16)
+    looks = {name: array for name, array in checkpoint.weights.items() if name.startswith(LOOKS)} or {
+        LOOKS + name: array for name, array in checkpoint.weights.items() if name.endswith(_STATISTICS)
+    }
+    fitted = Checkpoint(metadata, weights | looks)
+    told = probe.make(torch_forward(instantiate(fitted)), metadata.input.width, metadata.input.height)
+    return Checkpoint(metadata.model_copy(update={"probe": told, "looks_probe": before.metadata.probe}), fitted.weights)
 
 
 def measure_on_photos(network: nn.Module, photos: Sequence[Image.Image]) -> None:
-    """Set the batch norms' statistics to their means over the photos, each shown as `find_faces` would.
-
-    Training scenes are mosaics, recoloured, at other sizes, or faces alone; statistics of them all fit none of them,
-    and a photo's own differ (Touvron et al. 2019, arXiv:1906.06423).
-    """
+    """Set the batch norms' statistics to their means over the photos, each shown as `find_faces` would."""
     shown = (torch.from_numpy(network_input(np.asarray(photo), fitted_size(*photo.size))) for photo in photos)
     update_bn(shown, network)

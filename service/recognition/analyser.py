@@ -78,12 +78,13 @@ class _Found:
 
 
 class Analyser:
-    """Owns both networks. Photos are decoded, searched and aligned in a bounded pool; crops share batches."""
+    """Owns the networks. Photos are decoded, searched and aligned in a bounded pool; crops share batches."""
 
     def __init__(
         self,
         recogniser: OpenVinoEngine,
         detector: OpenVinoEngine,
+        looks: OpenVinoEngine,
         limits: ImageLimits,
         *,
         workers: int,
@@ -97,7 +98,7 @@ class Analyser:
         self.model_id = checkpoint.model_id(recogniser.metadata)
         self.detector_id = checkpoint.model_id(detector.metadata)
         self._recogniser = recogniser
-        self._detector = detector
+        self._detector, self._looks = detector, looks
         self._limits = limits
         self._score_threshold = score_threshold
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="photo")
@@ -130,9 +131,14 @@ class Analyser:
         Raises CheckpointError, EngineError, ProbeMismatch, UnknownArchitecture.
         """
         options = EngineOptions(threads=threads, precision=precision)
+        embeds = OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, options)
+        options = replace(options, parallel=threads)
+        found = _read(detector, "detection")
+        finds, looks = OpenVinoEngine.open(found, cache_dir, options), found.further_looks()
         return cls(
-            OpenVinoEngine.open(_read(recogniser, "recognition"), cache_dir, options),
-            OpenVinoEngine.open(_read(detector, "detection"), cache_dir, replace(options, parallel=threads)),
+            embeds,
+            finds,
+            finds if looks is None else OpenVinoEngine.open(looks, cache_dir, options),
             limits,
             workers=threads,
             waiting=waiting,
@@ -171,9 +177,10 @@ class Analyser:
         return self._batcher.waiting
 
     def check(self) -> None:
-        """Run both networks on their probes once more. Raises ProbeMismatch."""
+        """Run the networks on their probes once more. Raises ProbeMismatch."""
         self._recogniser.check()
         self._detector.check()
+        self._looks.check()
 
     def close(self) -> None:
         """Finish what has begun, refuse what comes."""
@@ -224,7 +231,7 @@ class Analyser:
                 faces = [_rescaled(face, photo.scale) for face in faces]
                 photo = decode(data, self._limits)
         with timeline.stage("align"):
-            refined = refine_landmarks(photo.pixels, faces, self._detector)
+            refined = refine_landmarks(photo.pixels, faces, self._looks)
             judged = [_judge(photo, face) for face in refined]
         return _Found(photo, judged, timeline, hashlib.sha256(data).hexdigest())
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import pretrained
+from models import checkpoint, pretrained, probe
 from models.checkpoint import CheckpointDamaged, CheckpointError
+from models.network import instantiate, torch_forward
 from service.recognition.analyser import AnalysedPhoto, Analyser
 from service.recognition.decoding import ImageLimits
 from service.recognition.errors import MalformedImage, Overloaded, TooManyPixels, UnsupportedFormat
@@ -220,3 +221,30 @@ def test_swapped_or_missing_checkpoints_are_named(cache: Path, tmp_path: Path) -
         Analyser.open(pretrained.DETECTOR, pretrained.DETECTOR, cache, ImageLimits())
     with pytest.raises(CheckpointDamaged, match=r"absent\.safetensors"):
         Analyser.open(tmp_path / "absent.safetensors", pretrained.DETECTOR, cache, ImageLimits())
+
+
+def test_landmarks_are_of_the_network_of_further_looks_if_the_detector_has_one(
+    analyser: Analyser, cache: Path, demo: Path, tmp_path: Path
+) -> None:
+    """Statistics of further looks that blind it: boxes and scores stay, landmarks become those of the first look."""
+    shipped = checkpoint.read(pretrained.DETECTOR)
+    assert shipped.further_looks() is not None
+    weights = {
+        name: np.full_like(array, 100) if name.startswith(checkpoint.LOOKS) and name.endswith("running_mean") else array
+        for name, array in shipped.weights.items()
+    }
+    looks = checkpoint.Checkpoint(shipped.metadata, weights).further_looks()
+    assert looks is not None
+    told = probe.make(torch_forward(instantiate(looks)), 160, 160)
+    path = tmp_path / "blind.safetensors"
+    checkpoint.write(path, weights, shipped.metadata.model_copy(update={"looks_probe": told}))
+    blind = Analyser.open(pretrained.RECOGNISER, path, cache, ImageLimits(), threads=1)
+    try:
+        data = (demo / "obama.jpg").read_bytes()
+        seen, unseen = analysed(analyser, data).faces[0].face, analysed(blind, data).faces[0].face
+    finally:
+        blind.close()
+    assert seen.box == pytest.approx(unseen.box, abs=0.5)
+    assert seen.score == pytest.approx(unseen.score, abs=0.01)
+    moved = np.abs(seen.landmarks - unseen.landmarks).max()
+    assert 0 < moved < 0.2 * seen.box[2]

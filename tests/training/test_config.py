@@ -61,6 +61,14 @@ def test_make_goes_on_with_what_the_last_stage_of_the_recogniser_writes() -> Non
     assert f"facemargin calibrate {fitted} " in told
 
 
+def test_make_goes_on_with_what_the_last_stage_of_the_detector_writes() -> None:
+    make = ["make", "-n", "detector", "SET=threads=4"]
+    told = subprocess.run(make, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
+    last = [load(path) for path in SHIPPED if path.stem.startswith("detector-")][-1]
+    assert "facemargin train training/configs/detector-*.yaml threads=4\n" in told
+    assert f"facemargin fit-statistics {last.folder / 'checkpoint.safetensors'} " in told
+
+
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:
     config = load(recipe, ("batch_size=7", "optimiser.name=adamw", "task.sources.0.folder=other"))
     assert (config.batch_size, config.optimiser.name) == (7, "adamw")

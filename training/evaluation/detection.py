@@ -19,7 +19,7 @@ from models.detector.decode import overlaps
 from models.detector.find import MAX_SIDE, SCORE_THRESHOLD, find_faces
 from models.detector.refine import refine_landmarks
 from models.faces import Face, Forward
-from models.network import instantiate, torch_forward
+from models.network import detector_forwards
 from models.registry import UnknownArchitecture
 from training.evaluation import machine
 from training.evaluation.embeddings import EvaluationError, read_photo
@@ -78,7 +78,7 @@ def evaluate_detection(
     loaded = checkpoints.read(checkpoint)
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{checkpoint}: not a detector (task {loaded.metadata.task})")
-    own = partial(_find, torch_forward(instantiate(loaded)), max_side)
+    own = partial(_find, *detector_forwards(loaded), max_side)
     finders = {loaded.model_id: own} | {peer.name: peer_finder(peer) for peer in map(Yunet, peers)}
     measured, curves = {}, {}
     for name, find in finders.items():
@@ -101,11 +101,13 @@ def wider_labels(photo: WiderPhoto) -> Labels:
     return Labels(photo.image, photo.boxes.astype(np.float32), unknown)
 
 
-def _find(forward: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float) -> list[Face]:
+def _find(
+    forward: Forward, looks: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float
+) -> list[Face]:
     """As the service finds faces; those it would not report need no further looks."""
     faces = find_faces(image, forward, score_threshold=score_threshold, max_side=max_side)
     confident = sum(face.score >= SCORE_THRESHOLD for face in faces)  # the best come first
-    return [*refine_landmarks(image, faces[:confident], forward), *faces[confident:]]
+    return [*refine_landmarks(image, faces[:confident], looks), *faces[confident:]]
 
 
 def peer_finder(peer: Yunet) -> Finder:

@@ -18,7 +18,7 @@ from models.detector.find import find_faces
 from models.detector.refine import refine_landmarks
 from models.embedding import embed, embed_raw
 from models.faces import Face
-from models.network import instantiate, torch_forward
+from models.network import detector_forwards, instantiate, torch_forward
 from training.evaluation.pairs import Pairs
 
 Embed = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -69,8 +69,8 @@ def detector(path: Path) -> FindFaces:
     loaded = checkpoints.read(path)
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{path}: not a detector (task {loaded.metadata.task})")
-    forward = torch_forward(instantiate(loaded))
-    return lambda image: refine_landmarks(image, find_faces(image, forward), forward)
+    forward, looks = detector_forwards(loaded)
+    return lambda image: refine_landmarks(image, find_faces(image, forward), looks)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
