@@ -99,8 +99,11 @@ class Checkpoint:
         if not own:
             return None
         weights = {name: array for name, array in self.weights.items() if not name.startswith(LOOKS)} | own
-        changed = {"probe": self.metadata.looks_probe, "looks_probe": None, "weights_sha256": digest(weights)}
-        return Checkpoint(self.metadata.model_copy(update=changed), weights)
+        changed: dict[str, Any] = {"looks_probe": None, "weights_sha256": digest(weights)}
+        if told := self.metadata.looks_probe:
+            seen = self.metadata.input.model_copy(update={"width": told.width, "height": told.height})
+            changed |= {"probe": told, "input": seen}
+        return Checkpoint(self.metadata.model_copy(update={"probe": None} | changed), weights)
 
 
 def model_id(metadata: Metadata) -> str:

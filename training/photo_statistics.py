@@ -18,23 +18,27 @@ from torch.optim.swa_utils import update_bn
 from models import probe
 from models.checkpoint import LOOKS, Checkpoint
 from models.detector.find import fitted_size, network_input
+from models.detector.refine import VIEW
 from models.network import instantiate, torch_forward, weights_of
 
 _STATISTICS = (".running_mean", ".running_var")
 
 
-class NotADetector(ValueError):
-    """The checkpoint is of another task; the message names it."""
+class PhotoStatisticsError(ValueError):
+    """Nothing can be measured; the message says why."""
 
 
 def with_photo_statistics(checkpoint: Checkpoint, photos: Sequence[Image.Image], share: float) -> Checkpoint:
     """The detector with statistics drawn by `share` in [0, 1] to those of the photos; it looks again as before.
 
-    Raises NotADetector, and what `models.network.instantiate` raises.
+    A share of those of training steadies what few photos say (Schneider et al. 2020, arXiv:2006.16971, section 3).
+    Raises PhotoStatisticsError, and what `models.network.instantiate` raises.
     """
     metadata = checkpoint.metadata
     if metadata.task != "detection":
-        raise NotADetector(f"{checkpoint.model_id}: not a detector (task {metadata.task})")
+        raise PhotoStatisticsError(f"{checkpoint.model_id}: not a detector (task {metadata.task})")
+    if not photos:
+        raise PhotoStatisticsError("no photo to measure statistics on: name a source that has some")
     before = checkpoint.further_looks() or checkpoint
     network = instantiate(checkpoint)
     measure_on_photos(network, photos)
@@ -47,8 +51,12 @@ def with_photo_statistics(checkpoint: Checkpoint, photos: Sequence[Image.Image],
         LOOKS + name: array for name, array in checkpoint.weights.items() if name.endswith(_STATISTICS)
     }
     fitted = Checkpoint(metadata, weights | looks)
-    told = probe.make(torch_forward(instantiate(fitted)), metadata.input.width, metadata.input.height)
-    return Checkpoint(metadata.model_copy(update={"probe": told, "looks_probe": before.metadata.probe}), fitted.weights)
+    spec = metadata.input
+    told = {
+        "probe": probe.make(torch_forward(instantiate(fitted)), spec.width, spec.height),
+        "looks_probe": probe.make(torch_forward(instantiate(before)), VIEW, VIEW),
+    }
+    return Checkpoint(metadata.model_copy(update=told), fitted.weights)
 
 
 def measure_on_photos(network: nn.Module, photos: Sequence[Image.Image]) -> None:

@@ -24,7 +24,7 @@ _RUNS: Final = 15
 
 
 def network(name: str, path: Path, task: Literal["recognition", "detection"], settings: Settings) -> Iterator[Finding]:
-    """The checkpoint's file, then its engine; the second is left out when the first fails."""
+    """The checkpoint's file, then its engines; these are left out when the file fails."""
     remedy = f"give another with --{name} or FACEMARGIN_{name.upper()}"
     try:
         loaded = checkpoint.read(path)
@@ -37,6 +37,8 @@ def network(name: str, path: Path, task: Literal["recognition", "detection"], se
     calibrated = "" if loaded.metadata.calibration or task == "detection" else ", not calibrated"
     yield Finding(name, True, f"{loaded.model_id}, digest right{calibrated}")
     yield _engine(f"{name} engine", loaded, settings)
+    if looks := loaded.further_looks():
+        yield _engine(f"{name} engine, further looks", looks, settings)
 
 
 def _engine(name: str, loaded: Checkpoint, settings: Settings) -> Finding:

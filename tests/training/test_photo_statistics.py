@@ -20,7 +20,7 @@ from models.network import instantiate, torch_forward, weights_of
 from models.registry import build
 from training.cli import main
 from training.data.detection import read_photos
-from training.photo_statistics import NotADetector, with_photo_statistics
+from training.photo_statistics import PhotoStatisticsError, with_photo_statistics
 
 ARGUMENTS = {"stem": 8, "widths": [16, 32, 32], "blocks": [1, 1, 1], "pyramid": 16}
 FIRST = "stem.1.running_mean"
@@ -72,6 +72,7 @@ def test_further_looks_are_taken_as_before(detector: Checkpoint, photos: list[Im
     looks = fitted.further_looks()
     assert looks is not None
     assert looks.further_looks() is None
+    assert (looks.metadata.input.width, looks.metadata.input.height) == (VIEW, VIEW)
     view = np.random.default_rng(0).uniform(-1, 1, (1, 3, VIEW, VIEW)).astype(np.float32)
     before, after, search = (torch_forward(instantiate(c))(view) for c in (detector, looks, fitted))
     for expected, found, other in zip(before, after, search, strict=True):
@@ -107,5 +108,10 @@ def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_pat
 
 def test_a_recogniser_has_no_photos_to_search(photos: list[Image.Image]) -> None:
     recogniser = Metadata(task="recognition", name="mine", architecture="mobilefacenet")
-    with pytest.raises(NotADetector, match="mine"):
+    with pytest.raises(PhotoStatisticsError, match="mine"):
         with_photo_statistics(Checkpoint(recogniser, {}), photos, 1.0)
+
+
+def test_without_photos_nothing_is_measured(detector: Checkpoint) -> None:
+    with pytest.raises(PhotoStatisticsError, match="name a source"):
+        with_photo_statistics(detector, [], 1.0)

@@ -49,10 +49,10 @@ def fit_statistics(
     from models import checkpoint as checkpoints
     from training.data.detection import DetectionDataError, read_photos
     from training.evaluation import contenders
-    from training.photo_statistics import NotADetector, with_photo_statistics
+    from training.photo_statistics import PhotoStatisticsError, with_photo_statistics
 
     use_cpu(threads)
-    with user_errors(*contenders.ERRORS, DetectionDataError, NotADetector):
+    with user_errors(*contenders.ERRORS, DetectionDataError, PhotoStatisticsError):
         loaded = checkpoints.read(checkpoint)
         shown = [photo.image for source in sources for photo in read_photos(photos, source)[:most]]
         fitted = with_photo_statistics(loaded, shown, share)
