@@ -180,7 +180,8 @@ class Analyser:
         """Run the networks on their probes once more. Raises ProbeMismatch."""
         self._recogniser.check()
         self._detector.check()
-        self._looks.check()
+        if self._looks is not self._detector:
+            self._looks.check()
 
     def close(self) -> None:
         """Finish what has begun, refuse what comes."""
