@@ -49,24 +49,25 @@ def test_each_stage_starts_from_what_the_one_before_it_wrote(prefix: str, count:
         assert initial == (earlier.folder / "checkpoint.safetensors" if earlier else None)
 
 
-def test_make_goes_on_with_what_the_last_stage_of_the_recogniser_writes() -> None:
-    """A slip between the recipe's name and the Makefile would show after ten hours."""
-    make = ["make", "-n", "recogniser", "SET=threads=4"]
+def made(target: str) -> tuple[str, Path]:
+    """What `make` would call, and what the last stage of the target's recipes writes: a slip shows after hours."""
+    make = ["make", "-n", target, "SET=threads=4"]
     told = subprocess.run(make, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
-    last = [load(path) for path in SHIPPED if path.stem.startswith("recogniser-")][-1]
-    assert "facemargin train training/configs/recogniser-*.yaml threads=4\n" in told
-    assert f"facemargin fit-means {last.folder / 'checkpoint.safetensors'} " in told
-    fitted = last.folder / "fitted.safetensors"
+    assert f"facemargin train training/configs/{target}-*.yaml threads=4\n" in told
+    return told, [load(path) for path in SHIPPED if path.stem.startswith(f"{target}-")][-1].folder
+
+
+def test_make_goes_on_with_what_the_last_stage_of_the_recogniser_writes() -> None:
+    told, last = made("recogniser")
+    assert f"facemargin fit-means {last / 'checkpoint.safetensors'} " in told
+    fitted = last / "fitted.safetensors"
     assert f"--output {fitted}\n" in told
     assert f"facemargin calibrate {fitted} " in told
 
 
 def test_make_goes_on_with_what_the_last_stage_of_the_detector_writes() -> None:
-    make = ["make", "-n", "detector", "SET=threads=4"]
-    told = subprocess.run(make, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True).stdout
-    last = [load(path) for path in SHIPPED if path.stem.startswith("detector-")][-1]
-    assert "facemargin train training/configs/detector-*.yaml threads=4\n" in told
-    assert f"facemargin fit-statistics {last.folder / 'checkpoint.safetensors'} " in told
+    told, last = made("detector")
+    assert f"facemargin fit-statistics {last / 'checkpoint.safetensors'} " in told
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:
