@@ -23,7 +23,9 @@ def main() -> None:
     """Train face recognisers and detectors, and measure them."""
 
 
-for _command in (align, inspect, pack, train, clean, ablate, evaluate, calibrate, export):
-    main.add_command(_command)
-for _command in (fit_means, fit_quality, fit_statistics):
+_COMMANDS = (
+    *(align, inspect, pack, train, clean, ablate, evaluate),
+    *(calibrate, fit_means, fit_quality, fit_statistics, export),
+)
+for _command in _COMMANDS:
     main.add_command(_command)

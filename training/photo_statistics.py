@@ -17,6 +17,7 @@ from torch.optim.swa_utils import update_bn
 
 from models import probe
 from models.checkpoint import LOOKS, Checkpoint
+from models.detector.decode import STRIDES
 from models.detector.find import fitted_size, network_input
 from models.detector.refine import VIEW
 from models.network import instantiate, torch_forward, weights_of
@@ -39,6 +40,9 @@ def with_photo_statistics(checkpoint: Checkpoint, photos: Sequence[Image.Image],
         raise PhotoStatisticsError(f"{checkpoint.model_id}: not a detector (task {metadata.task})")
     if not photos:
         raise PhotoStatisticsError("no photo to measure statistics on: name a source that has some")
+    for photo in photos:
+        if max(fitted_size(*photo.size)) <= STRIDES[-1]:  # one cell has a mean, and no variance
+            raise PhotoStatisticsError(f"a photo of {photo.width}x{photo.height} pixels is too small: leave it out")
     before = checkpoint.further_looks() or checkpoint
     network = instantiate(checkpoint)
     measure_on_photos(network, photos)

@@ -115,3 +115,10 @@ def test_a_recogniser_has_no_photos_to_search(photos: list[Image.Image]) -> None
 def test_without_photos_nothing_is_measured(detector: Checkpoint) -> None:
     with pytest.raises(PhotoStatisticsError, match="name a source"):
         with_photo_statistics(detector, [], 1.0)
+
+
+def test_a_photo_of_one_cell_is_refused(detector: Checkpoint) -> None:
+    """It is enlarged twofold, so up to 16 pixels give the coarsest map a single cell."""
+    with pytest.raises(PhotoStatisticsError, match="16x12 pixels"):
+        with_photo_statistics(detector, [Image.new("RGB", (16, 12))], 1.0)
+    assert with_photo_statistics(detector, [Image.new("RGB", (17, 12))], 1.0).further_looks()
