@@ -29,21 +29,23 @@ class PhotoStatisticsError(ValueError):
     """Nothing can be measured; the message says why."""
 
 
-def with_photo_statistics(checkpoint: Checkpoint, photos: Sequence[Image.Image], share: float) -> Checkpoint:
-    """The detector with statistics drawn by `share` in [0, 1] to those of the photos; it looks again as before.
+def with_photo_statistics(
+    checkpoint: Checkpoint, photos: Sequence[Image.Image], share: float, looking: Checkpoint | None = None
+) -> Checkpoint:
+    """The detector with statistics drawn by `share` in [0, 1] to those of the photos.
 
-    A share of those of training steadies what few photos say (Schneider et al. 2020, arXiv:2006.16971, section 3).
-    Raises PhotoStatisticsError, and what `models.network.instantiate` raises.
+    It looks again as before, or as `looking` does: a detector of the same architecture, trained on single faces.
+    A share of the statistics of training steadies what few photos say (Schneider et al. 2020, arXiv:2006.16971,
+    section 3). Raises PhotoStatisticsError, and what `models.network.instantiate` raises.
     """
-    metadata = checkpoint.metadata
-    if metadata.task != "detection":
-        raise PhotoStatisticsError(f"{checkpoint.model_id}: not a detector (task {metadata.task})")
+    metadata, looking = checkpoint.metadata, looking or checkpoint
+    _check_detectors(checkpoint, looking)
     if not photos:
         raise PhotoStatisticsError("no photo to measure statistics on: name a source that has some")
     for photo in photos:
         if max(fitted_size(*photo.size)) <= STRIDES[-1]:  # one cell has a mean, and no variance
             raise PhotoStatisticsError(f"a photo of {photo.width}x{photo.height} pixels is too small: leave it out")
-    before = checkpoint.further_looks() or checkpoint
+    looking = looking.further_looks() or looking
     network = instantiate(checkpoint)
     measure_on_photos(network, photos)
     weights = weights_of(network)
@@ -51,16 +53,30 @@ def with_photo_statistics(checkpoint: Checkpoint, photos: Sequence[Image.Image],
         if name.endswith(_STATISTICS):
             trained = checkpoint.weights[name].astype(np.float32)
             weights[name] = (trained + share * (weights[name] - trained)).astype(np.float16)
-    looks = {name: array for name, array in checkpoint.weights.items() if name.startswith(LOOKS)} or {
-        LOOKS + name: array for name, array in checkpoint.weights.items() if name.endswith(_STATISTICS)
+    looks = {
+        LOOKS + name: array
+        for name, array in looking.weights.items()
+        if not np.array_equal(array.astype(np.float16), weights[name])
     }
     fitted = Checkpoint(metadata, weights | looks)
     spec = metadata.input
     told = {
         "probe": probe.make(torch_forward(instantiate(fitted)), spec.width, spec.height),
-        "looks_probe": probe.make(torch_forward(instantiate(before)), VIEW, VIEW),
+        "looks_probe": probe.make(torch_forward(instantiate(looking)), VIEW, VIEW),
     }
     return Checkpoint(metadata.model_copy(update=told), fitted.weights)
+
+
+def _check_detectors(checkpoint: Checkpoint, looking: Checkpoint) -> None:
+    for metadata, role in (
+        (checkpoint.metadata, checkpoint.model_id),
+        (looking.metadata, f"looks, {looking.model_id}"),
+    ):
+        if metadata.task != "detection":
+            raise PhotoStatisticsError(f"{role}: not a detector (task {metadata.task})")
+    made, wanted = ((c.metadata.architecture, c.metadata.arguments) for c in (looking, checkpoint))
+    if made != wanted:
+        raise PhotoStatisticsError(f"looks, {looking.model_id}: {made}, but {checkpoint.model_id} is {wanted}")
 
 
 def measure_on_photos(network: nn.Module, photos: Sequence[Image.Image]) -> None:

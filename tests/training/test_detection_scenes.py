@@ -107,6 +107,19 @@ def test_a_photo_full_of_faces_has_no_background() -> None:
     assert sum(len(scene.boxes) for scene in scenes) >= 10
 
 
+def test_natural_tiles_show_crowds_at_the_size_at_which_they_are_searched() -> None:
+    """A photo of 200 pixels is enlarged twofold: its face of 40 x 56 has sides of about 95 pixels."""
+    natural = recipe(crowd_share=1.0, natural_share=1.0, aspect=0.0, widen=1.0)
+    composer = SceneComposer([], [white_face()], [], natural)
+    random = np.random.default_rng(3)
+    boxes = np.concatenate([composer.scene(640, random).boxes for _ in range(60)])
+    whole = boxes[(boxes[:, :2] > 0).all(axis=1) & (boxes[:, :2] + boxes[:, 2:] < 640).all(axis=1)]
+    sides = np.sqrt(whole[:, 2] * whole[:, 3])
+    assert len(sides) >= 20
+    assert np.median(sides) == pytest.approx(2 * np.sqrt(40 * 56), rel=0.15)
+    assert np.log(sides).std() == pytest.approx(0.2, abs=0.08)
+
+
 def test_small_faces_are_ignored_not_taught() -> None:
     white = white_face()
     speck = np.array([[110, 60, 10, 10]], np.float32)

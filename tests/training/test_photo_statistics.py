@@ -13,7 +13,7 @@ from torch import nn
 
 from models import checkpoint as checkpoints
 from models import probe
-from models.checkpoint import Checkpoint, Metadata
+from models.checkpoint import LOOKS, Checkpoint, Metadata
 from models.detector.find import fitted_size, network_input
 from models.detector.refine import VIEW
 from models.network import instantiate, torch_forward, weights_of
@@ -88,6 +88,34 @@ def test_further_looks_are_taken_as_before(detector: Checkpoint, photos: list[Im
             np.testing.assert_array_equal(again.weights[name], array)
 
 
+def test_further_looks_can_be_those_of_another_detector(detector: Checkpoint, photos: list[Image.Image]) -> None:
+    """All of its weights but those that are equal, whether it looks again by itself or by weights of its own."""
+    moved = {name: array + 0.01 if name.startswith("heads") else array for name, array in detector.weights.items()}
+    other = Checkpoint(detector.metadata, moved)
+    view = np.random.default_rng(0).uniform(-1, 1, (1, 3, VIEW, VIEW)).astype(np.float32)
+    for looking in (other, with_photo_statistics(other, photos, 1.0)):
+        fitted = with_photo_statistics(detector, photos[:1], 1.0, looking)
+        looks = fitted.further_looks()
+        assert looks is not None
+        for expected, found in zip(*(torch_forward(instantiate(c))(view) for c in (other, looks)), strict=True):
+            np.testing.assert_allclose(found, expected, atol=5e-3)
+        kept = {name.removeprefix(LOOKS) for name in fitted.weights if name.startswith(LOOKS)}
+        assert kept == {name for name in moved if name.startswith("heads") or "running" in name}
+        assert probe.check(torch_forward(instantiate(looks)), looks.metadata.probe) < 2e-3
+        search = with_photo_statistics(detector, photos[:1], 1.0)
+        np.testing.assert_array_equal(fitted.weights[FIRST], search.weights[FIRST])
+
+
+def test_further_looks_are_of_a_detector_of_the_same_architecture(
+    detector: Checkpoint, photos: list[Image.Image]
+) -> None:
+    wider = detector.metadata.model_copy(update={"arguments": ARGUMENTS | {"stem": 16}})
+    recogniser = Metadata(task="recognition", name="mine", architecture="mobilefacenet")
+    for metadata, message in ((wider, "looks, small.*'stem': 16"), (recogniser, "looks, mine.*not a detector")):
+        with pytest.raises(PhotoStatisticsError, match=message):
+            with_photo_statistics(detector, photos, 1.0, Checkpoint(metadata, {}))
+
+
 def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_path: Path) -> None:
     path, output = tmp_path / "small.safetensors", tmp_path / "fitted.safetensors"
     before = checkpoints.write(path, detector.weights, detector.metadata)
@@ -101,6 +129,11 @@ def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_pat
     looks = fitted.further_looks()
     assert looks is not None
     np.testing.assert_array_equal(looks.weights[FIRST], detector.weights[FIRST])
+
+    again = tmp_path / "again.safetensors"
+    joined = CliRunner().invoke(main, [*command, "--most", "1", "--looks", str(output), "--output", str(again)])
+    assert joined.exit_code == 0, joined.output
+    assert checkpoints.read(again).metadata.training["looks"]["of"] == fitted.model_id
 
     refused = CliRunner().invoke(main, [*command[:-1], "nowhere"])
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)

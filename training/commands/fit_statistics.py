@@ -30,6 +30,7 @@ from training.commands.console import FILE, OUTPUT, use_cpu, user_errors
     show_default=True,
     help="How far to go from the statistics of training.",
 )
+@click.option("--looks", type=FILE, help="Look again at single faces by this detector, of the same architecture.")
 @click.option("--output", type=OUTPUT, help="Write here instead of into CHECKPOINT itself.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
 def fit_statistics(
@@ -38,13 +39,14 @@ def fit_statistics(
     sources: tuple[str, ...],
     most: int,
     share: float,
+    looks: Path | None,
     output: Path | None,
     threads: int | None,
 ) -> None:
     """Draw the batch-norm statistics of CHECKPOINT, a detector, to those of whole PHOTOS, for its search of photos.
 
-    Those of its training it keeps for further looks at single faces. The weights change, and with them the model id;
-    recorded figures were of the old ones and are left out.
+    For further looks at single faces it keeps those of its training, or all that `--looks` has for them. The weights
+    change, and with them the model id; recorded figures were of the old ones and are left out.
     """
     from models import checkpoint as checkpoints
     from training.data.detection import DetectionDataError, read_photos
@@ -55,9 +57,12 @@ def fit_statistics(
     with user_errors(*contenders.ERRORS, DetectionDataError, PhotoStatisticsError):
         loaded = checkpoints.read(checkpoint)
         shown = [photo.image for source in sources for photo in read_photos(photos, source)[:most]]
-        fitted = with_photo_statistics(loaded, shown, share)
+        looking = checkpoints.read(looks) if looks else None
+        fitted = with_photo_statistics(loaded, shown, share, looking)
     facts = {"data": list(sources), "photos": len(shown), "share": share, "of": loaded.model_id}
     training = loaded.metadata.training | {"photo_statistics": facts}
+    if looking:
+        training |= {"looks": looking.metadata.training | {"of": looking.model_id}}
     metadata = fitted.metadata.model_copy(update={"training": training, "metrics": {}})
     checkpoints.write(output or checkpoint, fitted.weights, metadata)
     click.echo(output or checkpoint)

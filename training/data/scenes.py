@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.detector.find import fitted_size
 from models.faces import MIRRORED
 from training.data.detection import Photo
 
@@ -49,6 +50,9 @@ class SceneRecipe(BaseModel):
     max_rotation: float = Field(35.0, ge=0, le=180, description="degrees")
     cover_share: float = Field(0.85, ge=0, le=1, description="tiles whose photo is shifted to fill them if it can")
     aspect: float = Field(0.12, ge=0, description="standard deviation of the log aspect ratio")
+    natural_share: float = Field(
+        0.0, ge=0, le=1, description="crowd tiles at about the size at which faces are looked for in the whole photo"
+    )
     widen: float = Field(1.7, ge=1, description="crowd photos are widened by a factor between 1 and this")
     squeeze: float = Field(
         1.0, ge=1, description="portraits and pasted faces are narrowed by a factor between 1 and this"
@@ -106,7 +110,10 @@ class SceneComposer:
         aims = np.flatnonzero(sides >= (5 if crowd else 0))
         aspect = np.exp(random.normal(0, self._recipe.aspect))
         aspect *= random.uniform(1, self._recipe.widen) if crowd else 1 / random.uniform(1, self._recipe.squeeze)
-        if len(aims) and random.random() < 0.95:
+        if crowd and random.random() < self._recipe.natural_share:
+            scale = fitted_size(*photo.image.size)[0] / photo.image.width * np.exp(random.normal(0, 0.2))
+            centre = random.uniform(0, 1, 2) * photo.image.size
+        elif len(aims) and random.random() < 0.95:
             face = photo.boxes[aims[random.integers(len(aims))]]
             smallest = max(self._recipe.smallest_face, 0.1 * min(width, height))
             wanted = np.exp(random.uniform(np.log(smallest), np.log(max(1.05 * min(width, height), smallest))))
