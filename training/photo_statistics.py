@@ -21,6 +21,7 @@ from models.detector.decode import STRIDES
 from models.detector.find import fitted_size, network_input
 from models.detector.refine import VIEW
 from models.network import instantiate, torch_forward, weights_of
+from training.weight_average import check_alike
 
 _STATISTICS = (".running_mean", ".running_var")
 
@@ -36,10 +37,10 @@ def with_photo_statistics(
 
     It looks again as before, or as `looking` does: a detector of the same architecture, trained on single faces.
     A share of the statistics of training steadies what few photos say (Schneider et al. 2020, arXiv:2006.16971,
-    section 3). Raises PhotoStatisticsError, and what `models.network.instantiate` raises.
+    section 3). Raises PhotoStatisticsError, DifferentNetworks, and what `models.network.instantiate` raises.
     """
     metadata, looking = checkpoint.metadata, looking or checkpoint
-    _check_detectors(checkpoint, looking)
+    check_alike(checkpoint, looking)
     if not photos:
         raise PhotoStatisticsError("no photo to measure statistics on: name a source that has some")
     for photo in photos:
@@ -65,18 +66,6 @@ def with_photo_statistics(
         "looks_probe": probe.make(torch_forward(instantiate(looking)), VIEW, VIEW),
     }
     return Checkpoint(metadata.model_copy(update=told), fitted.weights)
-
-
-def _check_detectors(checkpoint: Checkpoint, looking: Checkpoint) -> None:
-    for metadata, role in (
-        (checkpoint.metadata, checkpoint.model_id),
-        (looking.metadata, f"looks, {looking.model_id}"),
-    ):
-        if metadata.task != "detection":
-            raise PhotoStatisticsError(f"{role}: not a detector (task {metadata.task})")
-    made, wanted = ((c.metadata.architecture, c.metadata.arguments) for c in (looking, checkpoint))
-    if made != wanted:
-        raise PhotoStatisticsError(f"looks, {looking.model_id}: {made}, but {checkpoint.model_id} is {wanted}")
 
 
 def measure_on_photos(network: nn.Module, photos: Sequence[Image.Image]) -> None:

@@ -56,8 +56,11 @@ def network_input(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np
     cell = STRIDES[-1]
     padded_width, padded_height = (math.ceil(side / cell) * cell for side in size)
     planes = np.zeros((1, 3, padded_height, padded_width), np.float32)
-    pixels = np.asarray(resized, np.float32).transpose(2, 0, 1)
-    planes[0, :, : size[1], : size[0]] = (pixels - 127.5) / 127.5
+    shown = planes[0, :, : size[1], : size[0]]
+    for plane, band in zip(shown, resized.split(), strict=True):
+        plane[:] = band  # a colour at a time and in place: nothing of the size of the photo is made besides
+    shown -= 127.5
+    shown /= 127.5
     return planes
 
 

@@ -31,9 +31,9 @@ def _stage(inputs: int, outputs: int, blocks: int) -> nn.Sequential:
 class Head(nn.Module):
     """One pyramid level (B, C, H, W) -> (B, 15, H, W): heat logit, 2 offsets, 2 log sizes, 10 landmarks."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        self.tower = nn.Sequential(*(SeparableBlock(channels, channels) for _ in range(2)))
+        self.tower = nn.Sequential(*(SeparableBlock(channels, channels) for _ in range(blocks)))
         self.predict = nn.Conv2d(channels, CHANNELS, 1)
         nn.init.normal_(self.predict.weight, std=0.01)
         bias = torch.zeros(CHANNELS)
@@ -53,7 +53,8 @@ class CentreFace(nn.Module):
     forward: (B, 3, H, W) float, RGB as (x - 127.5) / 127.5, H and W multiples of 32 ->
     tuple of (B, 15, H/8, W/8), (B, 15, H/16, W/16), (B, 15, H/32, W/32); `models.detector.decode` tells
     what the channels mean. stem: channels at stride 4; widths and blocks: channels and residual blocks at
-    strides 8, 16, 32; pyramid: channels of the feature pyramid. Two dense convolutions lead straight to
+    strides 8, 16, 32; pyramid: channels of the feature pyramid; towers: residual blocks of the heads at these
+    strides; stem_kernel: side of the first convolution's filters, odd. Two dense convolutions lead straight to
     stride 8: layers at strides 2 and 4 took more than half of a training step.
     """
 
@@ -63,9 +64,11 @@ class CentreFace(nn.Module):
         widths: Sequence[int] = (64, 128, 224),
         blocks: Sequence[int] = (4, 6, 3),
         pyramid: int = 64,
+        towers: Sequence[int] = (2, 2, 2),
+        stem_kernel: int = 7,
     ) -> None:
         super().__init__()
-        self.stem = convolution(3, stem, kernel=7, stride=4)
+        self.stem = convolution(3, stem, kernel=stem_kernel, stride=4)
         self.stage8 = nn.Sequential(
             convolution(stem, widths[0], stride=2), *(SeparableBlock(widths[0], widths[0]) for _ in range(blocks[0]))
         )
@@ -74,7 +77,7 @@ class CentreFace(nn.Module):
         self.context = SpatialPyramidPooling(widths[2])
         self.lateral = nn.ModuleList(convolution(width, pyramid, kernel=1) for width in widths)
         self.smooth = nn.ModuleList(SeparableBlock(pyramid, pyramid) for _ in range(2))
-        self.heads = nn.ModuleList(Head(pyramid) for _ in range(3))
+        self.heads = nn.ModuleList(Head(pyramid, tower) for tower in towers)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Regress the three levels of a batch; see the class for shapes."""

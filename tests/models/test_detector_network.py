@@ -20,6 +20,14 @@ def test_three_maps_of_any_image(height: int, width: int) -> None:
     assert [tuple(m.shape) for m in maps] == [(2, CHANNELS, height // s, width // s) for s in STRIDES]
 
 
+def test_a_lighter_one_has_a_smaller_first_filter_and_shorter_towers() -> None:
+    light = build("centreface-fpn", stem_kernel=5, towers=[1, 2, 0]).eval()
+    assert light.stem[0].weight.shape == (32, 3, 5, 5)
+    assert [len(head.tower) for head in light.heads] == [1, 2, 0]
+    maps = light(torch.zeros(1, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [(1, CHANNELS, 64 // s, 96 // s) for s in STRIDES]
+
+
 def test_an_untrained_network_expects_few_faces() -> None:
     network = build("centreface-fpn").eval()
     with torch.no_grad():

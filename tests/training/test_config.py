@@ -39,14 +39,13 @@ def test_every_shipped_recipe_is_valid(path: Path) -> None:
     assert load(path).name in (path.stem, f"facemargin-{path.stem}", "facemargin-det", "facemargin-s")
 
 
-@pytest.mark.parametrize(("prefix", "count"), [("detector-", 4), ("recogniser-", 2)])
-def test_each_stage_starts_from_what_the_one_before_it_wrote(prefix: str, count: int) -> None:
+@pytest.mark.parametrize(("prefix", "origins"), [("detector-", [None, 0, 1, 2, 3, 3]), ("recogniser-", [None, 0])])
+def test_each_stage_starts_from_what_one_before_it_wrote(prefix: str, origins: list[int | None]) -> None:
     stages = [load(path) for path in SHIPPED if path.stem.startswith(prefix)]
-    assert len(stages) == count
-    for earlier, later in zip([None, *stages], stages, strict=False):
-        task = later.task
+    for stage, origin in zip(stages, origins, strict=True):
+        task = stage.task
         initial = task.initial if isinstance(task, DetectionConfig) else task.backbone.initial
-        assert initial == (earlier.folder / "checkpoint.safetensors" if earlier else None)
+        assert initial == (None if origin is None else stages[origin].folder / "checkpoint.safetensors")
 
 
 def made(target: str) -> tuple[str, Path]:
@@ -68,6 +67,8 @@ def test_make_goes_on_with_what_the_last_stage_of_the_recogniser_writes() -> Non
 def test_make_goes_on_with_what_the_last_stage_of_the_detector_writes() -> None:
     told, last = made("detector")
     assert f"facemargin fit-statistics {last / 'checkpoint.safetensors'} " in told
+    for option, stage in (("--earlier", "detector-4-close-ups"), ("--looks", "detector-5-looks")):
+        assert f"{option} {last.parent / stage / 'checkpoint.safetensors'} " in told
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:

@@ -21,6 +21,7 @@ from models.registry import build
 from training.cli import main
 from training.data.detection import read_photos
 from training.photo_statistics import PhotoStatisticsError, with_photo_statistics
+from training.weight_average import DifferentNetworks, drawn_back
 
 ARGUMENTS = {"stem": 8, "widths": [16, 32, 32], "blocks": [1, 1, 1], "pyramid": 16}
 FIRST = "stem.1.running_mean"
@@ -109,11 +110,21 @@ def test_further_looks_can_be_those_of_another_detector(detector: Checkpoint, ph
 def test_further_looks_are_of_a_detector_of_the_same_architecture(
     detector: Checkpoint, photos: list[Image.Image]
 ) -> None:
-    wider = detector.metadata.model_copy(update={"arguments": ARGUMENTS | {"stem": 16}})
-    recogniser = Metadata(task="recognition", name="mine", architecture="mobilefacenet")
-    for metadata, message in ((wider, "looks, small.*'stem': 16"), (recogniser, "looks, mine.*not a detector")):
-        with pytest.raises(PhotoStatisticsError, match=message):
-            with_photo_statistics(detector, photos, 1.0, Checkpoint(metadata, {}))
+    wider = detector.metadata.model_copy(update={"name": "wide", "arguments": ARGUMENTS | {"stem": 16}})
+    with pytest.raises(DifferentNetworks, match=r"wide@.*'stem': 16.*small@.*'stem': 8"):
+        with_photo_statistics(detector, photos, 1.0, Checkpoint(wider, {}))
+
+
+def test_weights_are_drawn_back_by_the_share_asked_for(detector: Checkpoint, photos: list[Image.Image]) -> None:
+    earlier = Checkpoint(detector.metadata, {name: array + 1 for name, array in detector.weights.items()})
+    looking = with_photo_statistics(detector, photos[:1], 1.0)
+    drawn = drawn_back(looking, earlier, 0.25)
+    for name, array in detector.weights.items():
+        if "running" not in name:
+            np.testing.assert_allclose(drawn.weights[name], array + 0.25, rtol=2e-3, atol=2e-3)
+    for expected, found in zip(*(c.further_looks().weights.items() for c in (looking, drawn)), strict=True):
+        if "running" in expected[0]:
+            np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_path: Path) -> None:
@@ -131,9 +142,14 @@ def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_pat
     np.testing.assert_array_equal(looks.weights[FIRST], detector.weights[FIRST])
 
     again = tmp_path / "again.safetensors"
-    joined = CliRunner().invoke(main, [*command, "--most", "1", "--looks", str(output), "--output", str(again)])
+    told = ["--looks", str(output), "--earlier", str(output), "--earlier-share", "1"]
+    joined = CliRunner().invoke(main, [*command, "--most", "1", *told, "--output", str(again)])
     assert joined.exit_code == 0, joined.output
-    assert checkpoints.read(again).metadata.training["looks"]["of"] == fitted.model_id
+    all_of_it = checkpoints.read(again)
+    assert all_of_it.metadata.training["looks"]["of"] == fitted.model_id
+    facts = all_of_it.metadata.training["photo_statistics"]
+    assert (facts["earlier"], facts["earlier_share"]) == (fitted.model_id, 1.0)
+    np.testing.assert_array_equal(all_of_it.weights["stem.0.weight"], fitted.weights["stem.0.weight"])
 
     refused = CliRunner().invoke(main, [*command[:-1], "nowhere"])
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
@@ -141,7 +157,7 @@ def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_pat
 
 def test_a_recogniser_has_no_photos_to_search(photos: list[Image.Image]) -> None:
     recogniser = Metadata(task="recognition", name="mine", architecture="mobilefacenet")
-    with pytest.raises(PhotoStatisticsError, match="mine"):
+    with pytest.raises(DifferentNetworks, match=r"mine@.*not a detector"):
         with_photo_statistics(Checkpoint(recogniser, {}), photos, 1.0)
 
 
