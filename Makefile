@@ -71,8 +71,8 @@ recogniser: install ## Train a recogniser like the shipped one from random weigh
 detector: install ## Train a detector like the shipped one from random weights (some five hours; SET= overrides)
 	$(BIN)/facemargin train training/configs/detector-*.yaml $(SET)
 	$(BIN)/facemargin fit-statistics runs/facemargin-det/checkpoint.safetensors --photos ../shared/data/photos.tar \
-	  --source wider-train --share 1 --earlier runs/detector-4-close-ups/checkpoint.safetensors \
-	  --looks runs/detector-5-looks/checkpoint.safetensors --output runs/facemargin-det/fitted.safetensors
+	  --source wider-train --share 1 --looks runs/detector-5-looks/checkpoint.safetensors \
+	  --output runs/facemargin-det/fitted.safetensors
 
 container-test: install ## Build the image, run it read-only, use it, kill it, look again (needs docker)
 	$(BIN)/python tests/container/run.py

@@ -21,7 +21,6 @@ from models.detector.decode import STRIDES
 from models.detector.find import fitted_size, network_input
 from models.detector.refine import VIEW
 from models.network import instantiate, torch_forward, weights_of
-from training.weight_average import check_alike
 
 _STATISTICS = (".running_mean", ".running_var")
 
@@ -37,10 +36,10 @@ def with_photo_statistics(
 
     It looks again as before, or as `looking` does: a detector of the same architecture, trained on single faces.
     A share of the statistics of training steadies what few photos say (Schneider et al. 2020, arXiv:2006.16971,
-    section 3). Raises PhotoStatisticsError, DifferentNetworks, and what `models.network.instantiate` raises.
+    section 3). Raises PhotoStatisticsError, and what `models.network.instantiate` raises.
     """
     metadata, looking = checkpoint.metadata, looking or checkpoint
-    check_alike(checkpoint, looking)
+    _check_alike(checkpoint, looking)
     if not photos:
         raise PhotoStatisticsError("no photo to measure statistics on: name a source that has some")
     for photo in photos:
@@ -66,6 +65,15 @@ def with_photo_statistics(
         "looks_probe": probe.make(torch_forward(instantiate(looking)), VIEW, VIEW),
     }
     return Checkpoint(metadata.model_copy(update=told), fitted.weights)
+
+
+def _check_alike(checkpoint: Checkpoint, looking: Checkpoint) -> None:
+    for detector in (checkpoint, looking):
+        if detector.metadata.task != "detection":
+            raise PhotoStatisticsError(f"{detector.model_id}: not a detector (task {detector.metadata.task})")
+    wanted, found = ((c.metadata.architecture, c.metadata.arguments) for c in (checkpoint, looking))
+    if found != wanted:
+        raise PhotoStatisticsError(f"{looking.model_id}: {found}, but {checkpoint.model_id} is {wanted}")
 
 
 def measure_on_photos(network: nn.Module, photos: Sequence[Image.Image]) -> None:

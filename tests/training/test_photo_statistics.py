@@ -21,7 +21,6 @@ from models.registry import build
 from training.cli import main
 from training.data.detection import read_photos
 from training.photo_statistics import PhotoStatisticsError, with_photo_statistics
-from training.weight_average import DifferentNetworks, drawn_back
 
 ARGUMENTS = {"stem": 8, "widths": [16, 32, 32], "blocks": [1, 1, 1], "pyramid": 16}
 FIRST = "stem.1.running_mean"
@@ -111,20 +110,8 @@ def test_further_looks_are_of_a_detector_of_the_same_architecture(
     detector: Checkpoint, photos: list[Image.Image]
 ) -> None:
     wider = detector.metadata.model_copy(update={"name": "wide", "arguments": ARGUMENTS | {"stem": 16}})
-    with pytest.raises(DifferentNetworks, match=r"wide@.*'stem': 16.*small@.*'stem': 8"):
+    with pytest.raises(PhotoStatisticsError, match=r"wide@.*'stem': 16.*small@.*'stem': 8"):
         with_photo_statistics(detector, photos, 1.0, Checkpoint(wider, {}))
-
-
-def test_weights_are_drawn_back_by_the_share_asked_for(detector: Checkpoint, photos: list[Image.Image]) -> None:
-    earlier = Checkpoint(detector.metadata, {name: array + 1 for name, array in detector.weights.items()})
-    looking = with_photo_statistics(detector, photos[:1], 1.0)
-    drawn = drawn_back(looking, earlier, 0.25)
-    for name, array in detector.weights.items():
-        if "running" not in name:
-            np.testing.assert_allclose(drawn.weights[name], array + 0.25, rtol=2e-3, atol=2e-3)
-    for expected, found in zip(*(c.further_looks().weights.items() for c in (looking, drawn)), strict=True):
-        if "running" in expected[0]:
-            np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_path: Path) -> None:
@@ -142,14 +129,9 @@ def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_pat
     np.testing.assert_array_equal(looks.weights[FIRST], detector.weights[FIRST])
 
     again = tmp_path / "again.safetensors"
-    told = ["--looks", str(output), "--earlier", str(output), "--earlier-share", "1"]
-    joined = CliRunner().invoke(main, [*command, "--most", "1", *told, "--output", str(again)])
+    joined = CliRunner().invoke(main, [*command, "--most", "1", "--looks", str(output), "--output", str(again)])
     assert joined.exit_code == 0, joined.output
-    all_of_it = checkpoints.read(again)
-    assert all_of_it.metadata.training["looks"]["of"] == fitted.model_id
-    facts = all_of_it.metadata.training["photo_statistics"]
-    assert (facts["earlier"], facts["earlier_share"]) == (fitted.model_id, 1.0)
-    np.testing.assert_array_equal(all_of_it.weights["stem.0.weight"], fitted.weights["stem.0.weight"])
+    assert checkpoints.read(again).metadata.training["looks"]["of"] == fitted.model_id
 
     refused = CliRunner().invoke(main, [*command[:-1], "nowhere"])
     assert (refused.exit_code, refused.output.count("\n")) == (2, 1)
@@ -157,7 +139,7 @@ def test_from_photos_to_a_checkpoint(detector: Checkpoint, shared: Path, tmp_pat
 
 def test_a_recogniser_has_no_photos_to_search(photos: list[Image.Image]) -> None:
     recogniser = Metadata(task="recognition", name="mine", architecture="mobilefacenet")
-    with pytest.raises(DifferentNetworks, match=r"mine@.*not a detector"):
+    with pytest.raises(PhotoStatisticsError, match=r"mine@.*not a detector"):
         with_photo_statistics(Checkpoint(recogniser, {}), photos, 1.0)
 
 

@@ -30,10 +30,6 @@ from training.commands.console import FILE, OUTPUT, use_cpu, user_errors
     show_default=True,
     help="How far to go from the statistics of training.",
 )
-@click.option("--earlier", type=FILE, help="Draw weights back to this detector, from which CHECKPOINT was trained on.")
-@click.option(
-    "--earlier-share", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="How far to draw them back."
-)
 @click.option("--looks", type=FILE, help="Look again at single faces by this detector, of the same architecture.")
 @click.option("--output", type=OUTPUT, help="Write here instead of into CHECKPOINT itself.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: torch's choice.")
@@ -43,8 +39,6 @@ def fit_statistics(
     sources: tuple[str, ...],
     most: int,
     share: float,
-    earlier: Path | None,
-    earlier_share: float,
     looks: Path | None,
     output: Path | None,
     threads: int | None,
@@ -58,19 +52,14 @@ def fit_statistics(
     from training.data.detection import DetectionDataError, read_photos
     from training.evaluation import contenders
     from training.photo_statistics import PhotoStatisticsError, with_photo_statistics
-    from training.weight_average import DifferentNetworks, drawn_back
 
     use_cpu(threads)
-    with user_errors(*contenders.ERRORS, DetectionDataError, DifferentNetworks, PhotoStatisticsError):
+    with user_errors(*contenders.ERRORS, DetectionDataError, PhotoStatisticsError):
         loaded = checkpoints.read(checkpoint)
         shown = [photo.image for source in sources for photo in read_photos(photos, source)[:most]]
         looking = checkpoints.read(looks) if looks else loaded
-        begun = checkpoints.read(earlier) if earlier else None
-        search = drawn_back(loaded, begun, earlier_share) if begun else loaded
-        fitted = with_photo_statistics(search, shown, share, looking)
-    facts: dict[str, object] = {"data": list(sources), "photos": len(shown), "share": share, "of": loaded.model_id}
-    if begun:
-        facts |= {"earlier": begun.model_id, "earlier_share": earlier_share}
+        fitted = with_photo_statistics(loaded, shown, share, looking)
+    facts = {"data": list(sources), "photos": len(shown), "share": share, "of": loaded.model_id}
     training = loaded.metadata.training | {"photo_statistics": facts}
     if looks:
         training |= {"looks": looking.metadata.training | {"of": looking.model_id}}
