@@ -133,7 +133,7 @@ def test_each_fault_alone_is_named_and_lowers_quality(fault: str, value: float, 
 
 
 def test_mild_faults_together_are_low_quality() -> None:
-    mild = assess(Measurements(size=11.0, sharpness=0.011, turn=0.44, score=0.7))
+    mild = assess(Measurements(size=11.0, sharpness=0.011, turn=0.44, score=SCORE.reason * 1.02))
 
     assert mild.reasons == ("low_quality",)
     assert 0 < mild.quality < LOW_QUALITY
