@@ -66,6 +66,8 @@ recogniser: install ## Train a recogniser like the shipped one from random weigh
 	$(BIN)/facemargin fit-means runs/facemargin-s/checkpoint.safetensors --images build/faces-train-identified \
 	  --output runs/facemargin-s/fitted.safetensors
 	$(BIN)/facemargin fit-quality runs/facemargin-s/fitted.safetensors --images build/faces-train-identified
+	$(BIN)/facemargin fit-int8 runs/facemargin-s/fitted.safetensors --images build/faces-train-identified \
+	  --layers 'features.*.layers.*'
 	$(BIN)/facemargin calibrate runs/facemargin-s/fitted.safetensors --images build/cfp-dev
 
 detector: install ## Train a detector like the shipped one from random weights (some five hours; SET= overrides)
@@ -73,6 +75,8 @@ detector: install ## Train a detector like the shipped one from random weights (
 	$(BIN)/facemargin fit-statistics runs/facemargin-det/checkpoint.safetensors --photos ../shared/data/photos.tar \
 	  --source wider-train --share 1 --looks runs/detector-5-looks/checkpoint.safetensors \
 	  --output runs/facemargin-det/fitted.safetensors
+	mkdir -p build && tar -xf ../shared/data/photos.tar -C build wider-train
+	$(BIN)/facemargin fit-int8 runs/facemargin-det/fitted.safetensors --images build/wider-train --layers 'st*'
 
 container-test: install ## Build the image, run it read-only, use it, kill it, look again (needs docker)
 	$(BIN)/python tests/container/run.py

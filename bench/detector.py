@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import click
 import numpy as np
@@ -63,24 +63,26 @@ def main(path: Path, peer: Path, photos: Path, rounds: int, output: Path) -> Non
     loaded = checkpoint.read(path)
     with tempfile.TemporaryDirectory() as scratch:
         cache, extracted = Path(scratch) / "cache", Path(scratch) / "photos"
-        engines, looks = (open_engines(part, cache) for part in (loaded, loaded.further_looks() or loaded))
-        *times, peer_time = forward_times([*engines, onnx_forward(peer)], rounds)
+        quick, exact = (open_engines(loaded, cache, precision) for precision in ("auto", "f32"))
+        measured = [quick] if quick[0].precision == "f32" else [quick, exact]
+        *times, peer_time = forward_times([*(search for search, _ in measured), onnx_forward(peer)], rounds)
         with tarfile.open(photos) as archive:
             archive.extractall(extracted, filter="data")
         yunet = Yunet(peer)
         rows = [
             {
                 "model": loaded.model_id,
-                "engine": f"openvino {engine.precision}",
+                "engine": f"openvino {search.precision}",
                 "ms_640x480": taken,
-                "ms_further_looks": further_looks_time(look, rounds),
-                **precision(extracted, partial(find_ours, engine)),
+                "engine_further_looks": f"openvino {looks.precision}",
+                "ms_further_looks": further_looks_time(looks, rounds),
+                **precision(extracted, partial(find_ours, search)),
                 "portraits": HELD_OUT,
-                "landmark_error": portrait_landmarks(engine, look, yunet, photos),
-                "false_positives_per_100_face_free_tiles": face_free_tiles(engine, yunet, extracted),
-                "off_f32": differences(engine, engines[-1], extracted),
+                "landmark_error": portrait_landmarks(search, looks, yunet, photos),
+                "false_positives_per_100_face_free_tiles": face_free_tiles(search, yunet, extracted),
+                "off_f32": differences(search, exact[0], extracted),
             }
-            for engine, look, taken in zip(engines, looks, times, strict=True)
+            for (search, looks), taken in zip(measured, times, strict=True)
         ]
         as_they_are = precision(extracted, peer_finder(yunet))
         enlarged = precision(extracted, partial(find_enlarged, yunet))
@@ -96,11 +98,14 @@ def main(path: Path, peer: Path, photos: Path, rounds: int, output: Path) -> Non
     click.echo(json.dumps({"rows": rows, "ratios": ratios}, indent=2))
 
 
-def open_engines(loaded: checkpoint.Checkpoint, cache: Path) -> list[OpenVinoEngine]:
-    """The engine that the service would choose, and float32's if that is another."""
-    quick = OpenVinoEngine.open(loaded, cache, EngineOptions(threads=1, precision="auto"))
-    exact = [] if quick.precision == "f32" else [OpenVinoEngine.open(loaded, cache, EngineOptions(threads=1))]
-    return [quick, *exact]
+def open_engines(
+    loaded: checkpoint.Checkpoint, cache: Path, precision: Literal["auto", "f32"]
+) -> tuple[OpenVinoEngine, OpenVinoEngine]:
+    """That of the search and that of further looks; in `auto` those that the service would choose."""
+    options = EngineOptions(threads=1, precision=precision)
+    search = OpenVinoEngine.open(loaded, cache, options)
+    looks = loaded.further_looks()
+    return search, search if looks is None else OpenVinoEngine.open(looks, cache, options)
 
 
 def onnx_forward(path: Path) -> Forward:

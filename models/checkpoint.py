@@ -78,6 +78,9 @@ class Metadata(BaseModel):
     quality: QualityModel | None = None
     probe: Probe | None = None
     looks_probe: Probe | None = Field(None, description="of the network of further looks, where it differs")
+    int8_ranges: dict[str, tuple[float, float]] | None = Field(
+        None, description="layers that an engine may run in int8: path to the smallest and largest input"
+    )
     weights_sha256: str = ""
 
 
@@ -99,7 +102,7 @@ class Checkpoint:
         if not own:
             return None
         weights = {name: array for name, array in self.weights.items() if not name.startswith(LOOKS)} | own
-        changed: dict[str, Any] = {"looks_probe": None, "weights_sha256": digest(weights)}
+        changed: dict[str, Any] = {"looks_probe": None, "int8_ranges": None, "weights_sha256": digest(weights)}
         if told := self.metadata.looks_probe:
             seen = self.metadata.input.model_copy(update={"width": told.width, "height": told.height})
             changed |= {"probe": told, "input": seen}

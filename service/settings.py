@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     rate_burst: int = Field(200, ge=1, description="Requests that one key may send at once.")
     threads: int | None = Field(None, ge=1, description="Threads for inference; by default as many as cores.")
     precision: Literal["auto", "f32"] = Field(
-        "auto", description="Of both networks: `auto` is bf16 where the processor multiplies in it, f32 elsewhere."
+        "auto", description="Of both networks: `auto` is int8 and bf16 where the processor has instructions for them."
     )
 
     log_format: Literal["auto", "text", "json"] = Field(

@@ -10,6 +10,7 @@ from training.commands.calibrate import calibrate
 from training.commands.clean import clean
 from training.commands.evaluate import evaluate
 from training.commands.export import export
+from training.commands.fit_int8 import fit_int8
 from training.commands.fit_means import fit_means
 from training.commands.fit_quality import fit_quality
 from training.commands.fit_statistics import fit_statistics
@@ -25,7 +26,7 @@ def main() -> None:
 
 _COMMANDS = (
     *(align, inspect, pack, train, clean, ablate, evaluate),
-    *(calibrate, fit_means, fit_quality, fit_statistics, export),
+    *(calibrate, fit_means, fit_quality, fit_statistics, fit_int8, export),
 )
 for _command in _COMMANDS:
     main.add_command(_command)

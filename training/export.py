@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,12 @@ from numpy.typing import NDArray
 
 from models import checkpoint as checkpoints
 from models.checkpoint import Checkpoint
-from models.detector.decode import CHANNELS, STRIDES
-from models.detector.find import find_faces
-from models.embedding import normalise
 from models.faces import Forward
 from models.network import instantiate, torch_forward
 from models.onnx_export import INPUT, METADATA_KEY, export_onnx, output_names
-from training.data.synthetic import synthetic_face
 from training.evaluation import machine
-from training.evaluation.embeddings import read_aligned, read_photo
-from training.evaluation.pairs import SUFFIXES
 from training.evaluation.peers import open_onnx
+from training.network_inputs import images_in, network_inputs, spread
 from training.quantisation import quantise
 from training.quantisation_report import measure_detector, measure_pairs, measure_recogniser
 
@@ -99,7 +94,7 @@ def export(
     loaded = checkpoints.read(source)
     if pairs is not None and loaded.metadata.task == "detection":
         raise ExportError(f"{source}: a detector verifies no pairs")
-    paths = [] if images is None else _images(images)
+    paths = [] if images is None else images_in(images)
     if int8 and len(paths) < INT8_IMAGES:
         raise ExportError(f"{images}: {len(paths)} images are too few for int8; give {INT8_IMAGES} or more")
     reference = torch_forward(instantiate(loaded))
@@ -107,7 +102,7 @@ def export(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as scratch:
         written = Path(scratch) / target.name
         write_graph(loaded, written, kind)
-        measured = check_parity(reference, open_graph(written, kind), _inputs(loaded, _spread(paths, _CHECKED)))
+        measured = check_parity(reference, open_graph(written, kind), network_inputs(loaded, spread(paths, _CHECKED)))
         report: dict[str, Any] = {
             "model": loaded.model_id,
             "format": kind.name.lower(),
@@ -176,13 +171,13 @@ def _to_int8(loaded: Checkpoint, float32: Path, kind: Format, images: _Images) -
     """The int8 graph below `float32`'s folder, and what it costs. Raises ExportError when that is too much."""
     folder = float32.parent / "int8"
     folder.mkdir()
-    calibrated = _spread([path for number, path in enumerate(images.paths) if number % 4 != 3], _CALIBRATED)
-    measured = _spread(images.paths[3::4], _MEASURED)
+    calibrated = spread([path for number, path in enumerate(images.paths) if number % 4 != 3], _CALIBRATED)
+    measured = spread(images.paths[3::4], _MEASURED)
     float_onnx, int8_onnx = float32, folder / "quantised.onnx"
     if kind is not Format.ONNX:
         float_onnx = folder / "float32.onnx"
         export_onnx(loaded, float_onnx)
-    quantise(float_onnx, int8_onnx, _inputs(loaded, calibrated))
+    quantise(float_onnx, int8_onnx, network_inputs(loaded, calibrated))
     written = folder / float32.name
     if kind is Format.ONNX:
         int8_onnx.replace(written)
@@ -202,51 +197,6 @@ def _to_int8(loaded: Checkpoint, float32: Path, kind: Format, images: _Images) -
     if not kept >= least:
         raise ExportError(f"int8 loses too much: {what} {kept:.3f}, at least {least}; nothing was written")
     return written, {"calibrated_on": len(calibrated), "measured_on": len(measured), **figures}
-
-
-def _inputs(loaded: Checkpoint, paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    """The images as the network eats them; invented ones where there are none."""
-    return _crop_batches(paths) if loaded.metadata.task == "recognition" else _fitted_photos(paths)
-
-
-def _crop_batches(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    """Aligned crops in batches of 1, 3, and then 8."""
-    crops = [read_aligned(path) for path in paths] or [synthetic_face(0, number, 0) for number in range(12)]
-    start = 0
-    for size in (1, 3, *[8] * len(crops)):
-        if start < len(crops):
-            yield normalise(np.stack(crops[start : start + size]))
-        start += size
-
-
-def _fitted_photos(paths: Sequence[Path]) -> Iterator[NDArray[np.float32]]:
-    """Photos as `find_faces` fits them to the network, and the first one with its mirror image as a batch of two."""
-    fitted: list[NDArray[np.float32]] = []
-
-    def see_nothing(planes: NDArray[np.float32]) -> Sequence[NDArray[np.float32]]:
-        fitted[:] = [planes]
-        height, width = planes.shape[2:]
-        return [np.full((1, CHANNELS, height // s, width // s), -np.inf, np.float32) for s in STRIDES]
-
-    for number in range(len(paths) or 4):
-        # The invented ones in another shape each, so that height and width vary.
-        photo = read_photo(paths[number]) if paths else np.tile(synthetic_face(0, number, 0), (1 + number, 2, 1))
-        find_faces(photo, see_nothing)
-        yield fitted[0]
-        if number == 0:
-            yield np.concatenate([fitted[0], fitted[0][:, :, :, ::-1]])
-
-
-def _images(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not found:
-        raise ExportError(f"{folder}: no images found; expected {', '.join(SUFFIXES)}")
-    return found
-
-
-def _spread(paths: Sequence[Path], most: int) -> list[Path]:
-    """At most so many of the paths, evenly spread over them."""
-    return [paths[int(position)] for position in np.linspace(0, len(paths) - 1, min(most, len(paths)))]
 
 
 def _files(path: Path) -> list[Path]:

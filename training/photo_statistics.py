@@ -63,6 +63,7 @@ def with_photo_statistics(
     told = {
         "probe": probe.make(torch_forward(instantiate(fitted)), spec.width, spec.height),
         "looks_probe": probe.make(torch_forward(instantiate(looking)), VIEW, VIEW),
+        "int8_ranges": None,  # of inputs that are others now
     }
     return Checkpoint(metadata.model_copy(update=told), fitted.weights)
 

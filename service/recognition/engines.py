@@ -5,7 +5,7 @@ shape (MobileFaceNet 2.2 ms a face at batch 1 on one thread, 1.3 ms at batch 16 
 
 Networks may run in bf16 where the processor multiplies in it: half to two thirds of the time. Of the recogniser's
 cosines on faces none moves by more than 0.01, r.m.s. 0.002 (`bench/recogniser.py`); what becomes of the detector's
-boxes and landmarks `bench/detector.py` measures.
+boxes and landmarks `bench/detector.py` measures. Layers for which a checkpoint holds ranges may run in int8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import multiprocessing
 import queue
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from models import probe
 from models.checkpoint import Checkpoint, Metadata, model_id
+from models.int8 import quantise
 from models.probe import ProbeMismatch
 from models.quiet_openvino import openvino
 from service.recognition.errors import EngineError, GraphDamaged, GraphMissing
@@ -39,7 +40,12 @@ logger = logging.getLogger(__name__)
 # Part of the cache key: raise it when models.export writes another graph for the same checkpoint.
 _GRAPH_VERSION: Final = 1
 _GRAPH: Final = "graph.xml"
-TOLERANCES: Final = {"bf16": probe.BF16_TOLERANCE, "f32": probe.TOLERANCE}
+Precision = Literal["int8", "bf16", "f32"]
+TOLERANCES: Final[dict[Precision, float]] = {
+    "int8": probe.INT8_TOLERANCE,
+    "bf16": probe.BF16_TOLERANCE,
+    "f32": probe.TOLERANCE,
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ class EngineOptions:
     """How a network is run.
 
     threads: cores it may use; parallel: calls that may run at the same time; precision: of what is multiplied, `auto`
-    for bf16 where the processor has it and the network still meets its probe, and f32 elsewhere.
+    for the first of int8 (the layers that the checkpoint has ranges of), bf16 (where the processor has it) and f32 in
+    which the network meets its probe.
     """
 
     threads: int = 1
@@ -61,11 +68,11 @@ class OpenVinoEngine:
     At most `options.parallel` calls run at once; more wait for a free one.
     """
 
-    def __init__(
-        self, graph: openvino.Model, metadata: Metadata, options: EngineOptions, precision: Literal["bf16", "f32"]
-    ) -> None:
+    def __init__(self, graph: openvino.Model, metadata: Metadata, options: EngineOptions, precision: Precision) -> None:
         self.metadata = metadata
         self.precision = precision
+        if precision == "int8":
+            graph = quantise(graph, metadata.int8_ranges or {})
         self._compiled = openvino.Core().compile_model(graph, "CPU", _properties(options, precision))
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(options.parallel):
@@ -88,12 +95,12 @@ class OpenVinoEngine:
             _discard(folder)
             _export(checkpoint, folder)
             graph = _read_fresh(folder / _GRAPH)
-        if options.precision == "auto" and multiplies_in_bf16():
-            quick = cls(graph, checkpoint.metadata, options, "bf16")
+        for precision in _quicker(checkpoint.metadata) if options.precision == "auto" else ():
+            quick = cls(graph, checkpoint.metadata, options, precision)
             try:
                 quick.check()
             except ProbeMismatch as mismatch:
-                logger.info("%s runs in f32: in bf16 %s", checkpoint.model_id, mismatch)
+                logger.info("%s does not run in %s: %s", checkpoint.model_id, precision, mismatch)
             else:
                 return quick
         engine = cls(graph, checkpoint.metadata, options, "f32")
@@ -124,12 +131,21 @@ def multiplies_in_bf16() -> bool:
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def _properties(options: EngineOptions, precision: str) -> dict[str, Any]:
+def _quicker(metadata: Metadata) -> Iterator[Precision]:
+    """Precisions that may be quicker than f32, the quickest first."""
+    if metadata.int8_ranges:
+        yield "int8"
+    if multiplies_in_bf16():
+        yield "bf16"
+
+
+def _properties(options: EngineOptions, precision: Precision) -> dict[str, Any]:
     return {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": options.parallel,
         "INFERENCE_NUM_THREADS": max(options.threads, options.parallel),
-        "INFERENCE_PRECISION_HINT": precision,
+        # Of the layers that int8 leaves.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision != "f32" and multiplies_in_bf16() else "f32",
         # Pinned threads of two engines, or of two servers, would all sit on the same cores.
         "ENABLE_CPU_PINNING": False,
     }

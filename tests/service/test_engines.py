@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from models.embedding import embed
 from models.network import instantiate, torch_forward, weights_of
 from models.registry import build
 from service.recognition.batching import Batcher, in_buckets
-from service.recognition.engines import TOLERANCES, EngineOptions, OpenVinoEngine, multiplies_in_bf16
+from service.recognition.engines import TOLERANCES, EngineOptions, OpenVinoEngine
 from service.recognition.errors import EngineError
 
 OPTIONS = EngineOptions(threads=1)
@@ -91,6 +92,11 @@ def crops() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (21, 112, 112, 3), dtype=np.uint8)
 
 
+def sums_eight_bits_exactly() -> bool:
+    """Whether the processor has VNNI."""
+    return "vnni" in Path("/proc/cpuinfo").read_text()
+
+
 def graphs(cache: Path) -> list[Path]:
     return sorted(cache.glob("*/graph.xml"))
 
@@ -117,10 +123,10 @@ def test_the_quicker_precision_gives_nearly_the_same_embeddings(tmp_path: Path, 
     ours, theirs = (embed(faces, engine, flip_average=True) for engine in (quick, exact))
 
     assert len(faces) > 20
-    assert quick.check() < probe.BF16_TOLERANCE
+    assert quick.check() < TOLERANCES[quick.precision]
     assert exact.check() < 1e-5
-    assert np.abs(ours @ ours.T - theirs @ theirs.T).max() < 0.02
-    assert np.sum(ours * theirs, axis=1).min() > 0.999
+    assert np.abs(ours @ ours.T - theirs @ theirs.T).max() < 0.04
+    assert np.sum(ours * theirs, axis=1).min() > 0.99
 
 
 def test_a_network_that_the_quicker_precision_changes_too_much_runs_in_f32(
@@ -143,7 +149,7 @@ def test_the_quicker_precision_finds_nearly_the_same_faces(tmp_path: Path, share
         [sorted(find_faces(photo, engine), key=lambda face: face.box) for photo in photos] for engine in (quick, exact)
     )
 
-    assert quick.precision == ("bf16" if multiplies_in_bf16() else "f32")
+    assert quick.precision == ("int8" if sums_eight_bits_exactly() else "f32")
     assert [len(faces) for faces in ours] == [len(faces) for faces in theirs]
     assert sum(map(len, ours)) > 20
     overlap, shift = [], []
@@ -152,10 +158,34 @@ def test_the_quicker_precision_finds_nearly_the_same_faces(tmp_path: Path, share
         eyes = np.linalg.norm(other.landmarks[0] - other.landmarks[1])
         shift.append(np.linalg.norm(one.landmarks - other.landmarks, axis=1).max() / eyes)
     # Of two cells that are as sure of one face either may speak, so a single face can move by more.
-    assert np.median(overlap) > 0.99
-    assert np.median(shift) < 0.01
+    assert np.median(overlap) > 0.98
+    assert np.median(shift) < 0.02
     assert min(overlap) > 0.8
-    assert max(shift) < 0.05
+    assert max(shift) < 0.1
+
+
+def test_a_detector_whose_sums_saturate_does_not_run_in_int8(tmp_path: Path) -> None:
+    """oneDNN is held to instructions without VNNI, as an older processor has."""
+    if not (sums_eight_bits_exactly() and "avx512" in Path("/proc/cpuinfo").read_text()):
+        pytest.skip("this processor has not both kinds of instructions")
+    script = tmp_path / "open.py"
+    script.write_text("""
+import sys
+from pathlib import Path
+from models import checkpoint, pretrained
+from service.recognition.engines import EngineOptions, OpenVinoEngine
+if __name__ == "__main__":
+    loaded = checkpoint.read(pretrained.DETECTOR)
+    print(OpenVinoEngine.open(loaded, Path(sys.argv[1]), EngineOptions(precision="auto")).precision)
+""")
+    taken = {}
+    for instructions in ("AVX512_CORE", "DEFAULT"):
+        call = [sys.executable, str(script), str(tmp_path / "cache")]
+        environment = os.environ | {"ONEDNN_MAX_CPU_ISA": instructions}
+        done = subprocess.run(call, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        taken[instructions] = done.stdout.strip()
+    assert taken["AVX512_CORE"] != "int8"
+    assert taken["DEFAULT"] == "int8"
 
 
 def test_the_detector_takes_photos_of_every_shape(detector: Checkpoint, cache: Path) -> None:

@@ -61,6 +61,7 @@ def test_make_goes_on_with_what_the_last_stage_of_the_recogniser_writes() -> Non
     assert f"facemargin fit-means {last / 'checkpoint.safetensors'} " in told
     fitted = last / "fitted.safetensors"
     assert f"--output {fitted}\n" in told
+    assert f"facemargin fit-int8 {fitted} " in told
     assert f"facemargin calibrate {fitted} " in told
 
 
@@ -68,6 +69,9 @@ def test_make_goes_on_with_what_the_last_stage_of_the_detector_writes() -> None:
     told, last = made("detector")
     assert f"facemargin fit-statistics {last / 'checkpoint.safetensors'} " in told
     assert f"--looks {last.parent / 'detector-5-looks' / 'checkpoint.safetensors'} " in told
+    fitted = last / "fitted.safetensors"
+    assert f"--output {fitted}\n" in told
+    assert f"facemargin fit-int8 {fitted} " in told
 
 
 def test_overrides_come_last_and_reach_into_lists(recipe: Path) -> None:
