@@ -15,8 +15,8 @@ TOLERANCE = 2e-3
 BF16_TOLERANCE = 2e-2
 """The same for an engine that multiplies in bf16, exact to 4e-3; the shipped networks deviate by 7e-3 and 1.1e-2."""
 INT8_TOLERANCE = 6e-2
-"""The same for an engine that multiplies some layers in int8. The shipped networks deviate by 2.3e-2 (the
-detector) and 4.1e-2. On a processor without VNNI, where 16-bit sums saturate, the detector deviates by 0.11: not taken."""
+"""The same for an engine that multiplies some layers in int8. The shipped networks deviate by 2.3e-2 (the detector)
+and 4.1e-2. On a processor without VNNI, where 16-bit sums saturate, the detector deviates by 0.11: not taken."""
 _LENGTH = 512
 
 
