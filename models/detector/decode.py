@@ -43,6 +43,8 @@ def _peaks(
     heat = maps[0]
     # Thresholding the logit spares a sigmoid over the whole map.
     lowest = np.log(score_threshold / (1 - score_threshold)) if score_threshold > 0 else -np.inf
+    if heat.max() < lowest:  # as in most levels of most photos
+        return np.zeros(0, np.float32), np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32)
     rows, columns = np.nonzero((heat >= lowest) & (heat >= _highest_around(heat)))
     scores, boxes, landmarks = _told(maps, rows[:, None] + _AROUND[0], columns[:, None] + _AROUND[1], stride)
     weights = scores * (overlaps(boxes[:, _MIDDLE, None], boxes) >= VOTE_OVERLAP)

@@ -30,11 +30,17 @@ def refine_landmarks(image: NDArray[np.uint8], faces: Sequence[Face], forward: F
     refined: list[Face] = []
     for start in range(0, len(faces), _BATCH):
         part = faces[start : start + _BATCH]
-        views = [_View.of(face, mirrored) for face in part for mirrored in LOOKS]
-        outputs = forward(np.stack([view.pixels(image) for view in views]))
-        for number, face in enumerate(part):
+        views = [_View.of(face) for face in part]
+        shown = [view.pixels(image) for view in views]
+        outputs = forward(
+            np.stack([planes[..., ::-1] if mirrored else planes for planes in shown for mirrored in LOOKS])
+        )
+        for number, (face, view) in enumerate(zip(part, views, strict=True)):
             rows = range(number * len(LOOKS), (number + 1) * len(LOOKS))
-            told = [_landmarks([level[row : row + 1] for level in outputs], face, views[row]) for row in rows]
+            told = [
+                _landmarks([level[row : row + 1] for level in outputs], face, view, mirrored)
+                for row, mirrored in zip(rows, LOOKS, strict=True)
+            ]
             seen = [landmarks for landmarks in told if landmarks is not None]
             refined.append(replace(face, landmarks=np.mean(seen, axis=0, dtype=np.float32)) if seen else face)
     return refined
@@ -47,15 +53,14 @@ class _View:
     left: float
     top: float
     scale: float
-    mirrored: bool
 
     @classmethod
-    def of(cls, face: Face, mirrored: bool) -> _View:
+    def of(cls, face: Face) -> _View:
         """The view amid which the face has the size `FACE`."""
         x, y, width, height = face.box
         scale = FACE / max(float(np.sqrt(width * height)), 1.0)
         half = VIEW / 2 / scale
-        return cls(x + width / 2 - half, y + height / 2 - half, scale, mirrored)
+        return cls(x + width / 2 - half, y + height / 2 - half, scale)
 
     def pixels(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(3, VIEW, VIEW) float32 network input; grey where the photo ends."""
@@ -65,30 +70,35 @@ class _View:
         end = np.minimum(corner + VIEW / self.scale, image.shape[1::-1])
         first, last = (np.round((edge - corner) * self.scale).astype(int) for edge in (start, end))
         if (last > first).all():
-            shown = Image.fromarray(image).resize(
-                tuple((last - first).tolist()), Image.Resampling.BILINEAR, (*start, *end), reducing_gap=2.0
-            )
+            # Pillow copies what it is given: the region that the filter reads, rather than the photo.
+            margin = 2 + int(2 / self.scale)
+            (left, top), (right, bottom) = np.maximum(start.astype(int) - margin, 0), end.astype(int) + margin
+            region = Image.fromarray(image[top:bottom, left:right])
+            size, box = (last - first).tolist(), (*(start - (left, top)), *(end - (left, top)))
+            shown = region.resize(tuple(size), Image.Resampling.BILINEAR, box, reducing_gap=1.0)
             told = (np.asarray(shown, np.float32).transpose(2, 0, 1) - 127.5) / 127.5
             planes[:, first[1] : last[1], first[0] : last[0]] = told
-        return planes[..., ::-1] if self.mirrored else planes
+        return planes
 
-    def to_view(self, box: tuple[float, float, float, float]) -> NDArray[np.float32]:
-        """A box of the photo in the view's pixels: (4,)."""
+    def to_view(self, box: tuple[float, float, float, float], mirrored: bool) -> NDArray[np.float32]:
+        """A box of the photo in the pixels of the view or of its mirror image: (4,)."""
         x, y, width, height = ((np.array(box) - [self.left, self.top, 0, 0]) * self.scale).tolist()
-        return np.array([VIEW - x - width if self.mirrored else x, y, width, height], np.float32)
+        return np.array([VIEW - x - width if mirrored else x, y, width, height], np.float32)
 
-    def from_view(self, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Landmarks (5, 2) of the view in the photo's pixels."""
-        if self.mirrored:
+    def from_view(self, landmarks: NDArray[np.float32], mirrored: bool) -> NDArray[np.float32]:
+        """Landmarks (5, 2) of the view or of its mirror image in the photo's pixels."""
+        if mirrored:
             landmarks = np.stack([VIEW - landmarks[:, 0], landmarks[:, 1]], axis=1)[MIRRORED]
         return (landmarks / self.scale + [self.left, self.top]).astype(np.float32)
 
 
-def _landmarks(outputs: Sequence[NDArray[np.float32]], face: Face, view: _View) -> NDArray[np.float32] | None:
+def _landmarks(
+    outputs: Sequence[NDArray[np.float32]], face: Face, view: _View, mirrored: bool
+) -> NDArray[np.float32] | None:
     """The face's landmarks (5, 2) in the photo by what the network says of its view; None if it is not there."""
     found = decode(outputs, _LEAST_SCORE)
     if not found:
         return None
-    overlap = overlaps(view.to_view(face.box), np.array([other.box for other in found], np.float32))
+    overlap = overlaps(view.to_view(face.box, mirrored), np.array([other.box for other in found], np.float32))
     best = int(overlap.argmax())
-    return view.from_view(found[best].landmarks) if overlap[best] >= _LEAST_OVERLAP else None
+    return view.from_view(found[best].landmarks, mirrored) if overlap[best] >= _LEAST_OVERLAP else None

@@ -162,7 +162,8 @@ def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(image.convert("RGB"))
+    # Pillow would convert RGB to RGB by a copy, milliseconds for a photo.
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _stretch(values: NDArray[np.int32] | NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -109,6 +109,32 @@ def test_the_views_are_the_face_at_the_promised_size_as_it_is_and_mirrored() -> 
         assert (white.min(), white.max()) == pytest.approx(expected, abs=1)
 
 
+@pytest.mark.parametrize(
+    "box", [(150.0, 90.0, 45.0, 60.0), (31.5, 20.25, 500.0, 420.0), (-40.0, 300.0, 130.0, 170.0), (5.0, 7.0, 9.0, 8.0)]
+)
+def test_a_view_is_what_pillow_makes_of_the_whole_photo(demo: Path, box: tuple[float, float, float, float]) -> None:
+    """No pixel that its filter would read is left out, whether the face is shrunk or enlarged."""
+    image, _ = pixels(demo / "obama.jpg", 640)
+    seen = []
+
+    def looking(planes: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        seen.extend(planes)
+        return blind(planes)
+
+    refine_landmarks(image, [Face(box, np.ones((5, 2), np.float32), 0.9)], looking)
+    side = VIEW / FACE * np.sqrt(box[2] * box[3])
+    corner = np.array(box[:2]) + np.array(box[2:]) / 2 - side / 2
+    start, end = np.maximum(corner, 0), np.minimum(corner + side, 640)
+    first, last = (np.round((edge - corner) * VIEW / side).astype(int) for edge in (start, end))
+    shown = Image.fromarray(image).resize(
+        tuple((last - first).tolist()), Image.Resampling.BILINEAR, (*start, *end), reducing_gap=1.0
+    )
+    expected = np.zeros((3, VIEW, VIEW), np.float32)
+    expected[:, first[1] : last[1], first[0] : last[0]] = np.asarray(shown, np.float32).transpose(2, 0, 1) / 127.5 - 1
+    np.testing.assert_allclose(seen[0], expected, atol=1.1 / 127.5)
+    np.testing.assert_array_equal(seen[1], seen[0][..., ::-1])
+
+
 def test_what_each_look_says_counts_alike_in_the_photos_pixels() -> None:
     """A network that sees every face where it is, and its landmarks where the look's own number says."""
     image = np.zeros((200, 300, 3), np.uint8)
