@@ -32,12 +32,12 @@ def embed_raw(crops: NDArray[np.uint8], forward: Forward, flip_average: bool) ->
     """Aligned crops (N, 112, 112, 3) uint8 RGB -> embeddings (N, D) float32 as long as the network made them.
 
     With `flip_average` those of a crop and of its mirror image are averaged, as the checkpoint asks: the two views
-    share one embedding. `models.quality` reads from the length, among others.
+    share one embedding. They share a batch too, which takes less time than two. `models.quality` reads from the length,
+    among others.
     """
     planes = normalise(crops)
-    (raw,) = forward(planes)
     if flip_average:
-        (mirrored,) = forward(np.ascontiguousarray(planes[:, :, :, ::-1]))
-        raw = (raw + mirrored) * np.float32(0.5)
-    averaged: NDArray[np.float32] = raw
+        planes = np.concatenate([planes, planes[:, :, :, ::-1]])
+    (raw,) = forward(planes)
+    averaged: NDArray[np.float32] = (raw[: len(crops)] + raw[len(crops) :]) * np.float32(0.5) if flip_average else raw
     return averaged

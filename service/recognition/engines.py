@@ -3,9 +3,9 @@
 Measured on two AVX-512 cores: one dynamic graph is as fast as a graph compiled for each batch size or photo
 shape (MobileFaceNet 2.2 ms a face at batch 1 on one thread, 1.3 ms at batch 16 on two), so there is one.
 
-Networks may run in bf16 where the processor multiplies in it: half to two thirds of the time. Of the recogniser's
-cosines on faces none moves by more than 0.01, r.m.s. 0.002 (`bench/recogniser.py`); what becomes of the detector's
-boxes and landmarks `bench/detector.py` measures. Layers for which a checkpoint holds ranges may run in int8.
+Networks may run in bf16 where the processor multiplies in it, and the layers that a checkpoint holds ranges of in int8:
+half of the time. Of the recogniser's cosines on faces none moves by more than 0.04, r.m.s. 0.006
+(`bench/recogniser.py`); what becomes of the detector's boxes and landmarks `bench/detector.py` measures.
 """
 
 from __future__ import annotations
