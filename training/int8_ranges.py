@@ -25,8 +25,9 @@ def with_int8_ranges(
     """The checkpoint with ranges for the convolutions whose path is of one of the patterns `layers`, as `stage8.*`.
 
     inputs: batches (N, 3, H, W) of what the network is fed. A range reaches from the mean over the images of the
-    smallest value to the mean of the largest: values that few images reach are cut off for the sake of finer levels,
-    as where ranges are smoothed over batches (Jacob et al. 2018, arXiv:1712.05877, section 3.1). Raises Int8RangesError, and what `models.network.instantiate` raises.
+    smallest value to the mean of the largest: values that few images reach are cut off for the sake of finer levels, as
+    where ranges are smoothed over batches (Jacob et al. 2018, arXiv:1712.05877, section 3.1).
+    Raises Int8RangesError, and what `models.network.instantiate` raises.
     """
     network = instantiate(checkpoint)
     convolutions = {name: module for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
