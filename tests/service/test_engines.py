@@ -26,7 +26,7 @@ from models.embedding import embed
 from models.network import instantiate, torch_forward, weights_of
 from models.registry import build
 from service.recognition.batching import Batcher, in_buckets
-from service.recognition.engines import TOLERANCES, EngineOptions, OpenVinoEngine
+from service.recognition.engines import TOLERANCES, EngineOptions, OpenVinoEngine, multiplies_in_bf16
 from service.recognition.errors import EngineError
 
 OPTIONS = EngineOptions(threads=1)
@@ -164,6 +164,12 @@ def test_the_quicker_precision_finds_nearly_the_same_faces(tmp_path: Path, share
     assert max(shift) < 0.1
 
 
+def test_processors_of_another_kind_do_not_run_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    engine = OpenVinoEngine.open(checkpoint.read(pretrained.DETECTOR), tmp_path, EngineOptions(precision="auto"))
+    assert engine.precision == ("bf16" if multiplies_in_bf16() else "f32")
+
+
 def test_a_detector_whose_sums_saturate_does_not_run_in_int8(tmp_path: Path) -> None:
     """oneDNN is held to instructions without VNNI, as an older processor has."""
     if not (sums_eight_bits_exactly() and "avx512" in Path("/proc/cpuinfo").read_text()):
@@ -173,7 +179,7 @@ def test_a_detector_whose_sums_saturate_does_not_run_in_int8(tmp_path: Path) -> 
 import sys
 from pathlib import Path
 from models import checkpoint, pretrained
-from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.recognition.engines import EngineOptions, OpenVinoEngine, multiplies_in_bf16
 if __name__ == "__main__":
     loaded = checkpoint.read(pretrained.DETECTOR)
     print(OpenVinoEngine.open(loaded, Path(sys.argv[1]), EngineOptions(precision="auto")).precision)
@@ -276,7 +282,7 @@ _OPEN = """
 import sys
 from pathlib import Path
 from models import checkpoint
-from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.recognition.engines import EngineOptions, OpenVinoEngine, multiplies_in_bf16
 OpenVinoEngine.open(checkpoint.read(Path(sys.argv[1])), Path(sys.argv[2]), EngineOptions())
 """
 
@@ -295,7 +301,7 @@ _REPORT = """
 import sys
 from pathlib import Path
 from models import checkpoint
-from service.recognition.engines import EngineOptions, OpenVinoEngine
+from service.recognition.engines import EngineOptions, OpenVinoEngine, multiplies_in_bf16
 from service.recognition.errors import GraphMissing
 if sys.argv[3] == "hidden":
     sys.modules["torch"] = None  # as if it had never been installed
