@@ -75,6 +75,20 @@ def test_everything_fits_a_phone(browser: Browser, server: Server, demo: Path) -
         assert visit.faults == []
 
 
+@pytest.mark.parametrize("width", [1280, 1100, 965, 955, 880, 725])
+def test_the_bar_fits_a_window_of_any_width(browser: Browser, server: Server, width: int) -> None:
+    with visiting(browser, server.address, viewport={"width": width, "height": 800}) as visit:
+        visit.sign_in(ADMIN_KEY)
+        # A name of a key as long as they may be.
+        visit.page.locator(".who").evaluate(
+            "element => element.textContent = 'the key of a whole department '.repeat(3)"
+        )
+        box = visit.page.get_by_role("button", name="Sign out").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+        assert visit.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def ground(visit: Visit) -> int:
     """The brightness of the page's ground, 0 to 255."""
     colour = visit.page.evaluate("getComputedStyle(document.body).backgroundColor")
