@@ -11,7 +11,7 @@ from PIL import Image
 from models.detector.decode import STRIDES, decode
 from models.faces import Face, Forward
 
-SCORE_THRESHOLD = 0.69
+SCORE_THRESHOLD = 0.71  # of a face after the further looks (models.detector.refine)
 MAX_SIDE = 640
 MOST_ENLARGED = 2.0  # a small photo is enlarged, so that its small faces span enough cells
 

@@ -19,7 +19,7 @@ from models.alignment import SIZE, DegenerateLandmarks, align
 from models.calibration import Calibration
 from models.checkpoint import CheckpointError, Metadata
 from models.detector.find import SCORE_THRESHOLD, find_faces
-from models.detector.refine import refine_landmarks
+from models.detector.refine import candidate_threshold, confirm
 from models.embedding import embed_raw, unit
 from models.faces import Face
 from service.recognition.batching import Batcher, in_buckets
@@ -31,6 +31,7 @@ from service.recognition.timeline import Timeline, Unwatched, Watcher
 
 # The detector looks at 640 pixels; twice that leaves it a clean reduction.
 _ENOUGH_TO_DETECT: Final = 1280
+_SPARE: Final = 32  # candidates beyond the faces wanted that may prove to be none; a bound on what a photo can cost
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class AnalysedFace:
 
 @dataclass(frozen=True)
 class AnalysedPhoto:
-    """A photo's faces, best first (detection score times area), in pixels of its upright width x height.
+    """A photo's faces, largest first, in pixels of its upright width x height.
 
     timing_ms: decode, detect, align, embed (waiting for a batch included) and total. digest: SHA-256 (hex)
     of the photo's bytes.
@@ -152,11 +153,11 @@ class Analyser:
         return self.metadata.calibration
 
     async def detect(self, data: bytes, max_faces: int) -> AnalysedPhoto:
-        """The `max_faces` best faces of a photo, without embeddings. Raises ImageError, Overloaded."""
+        """The `max_faces` largest faces of a photo, without embeddings. Raises ImageError, Overloaded."""
         return self._told(await self._find(data, max_faces))
 
     async def analyse(self, data: bytes, max_faces: int) -> AnalysedPhoto:
-        """The `max_faces` best faces of a photo, with embeddings. Raises ImageError, Overloaded."""
+        """The `max_faces` largest faces of a photo, with embeddings. Raises ImageError, Overloaded."""
         found = await self._find(data, max_faces)
         crops = [crop for _, _, crop in found.faces if crop is not None]
         if not crops:
@@ -225,15 +226,18 @@ class Analyser:
         with timeline.stage("decode"):
             photo = decode(data, self._limits, _ENOUGH_TO_DETECT)
         with timeline.stage("detect"):
-            found = find_faces(photo.pixels, self._detector, score_threshold=self._score_threshold)
-            faces = sorted(found, key=_prominence, reverse=True)[:max_faces]
-        if any(_wants_more_pixels(photo, face) for face in faces):
+            least = candidate_threshold(self._score_threshold)
+            found = find_faces(photo.pixels, self._detector, score_threshold=least)
+            candidates = sorted(found, key=_area, reverse=True)[: max_faces + _SPARE]
+        if any(_wants_more_pixels(photo, face) for face in candidates[:max_faces]):
             with timeline.stage("decode"):
-                faces = [_rescaled(face, photo.scale) for face in faces]
+                candidates = [_rescaled(face, photo.scale) for face in candidates]
                 photo = decode(data, self._limits)
         with timeline.stage("align"):
-            refined = refine_landmarks(photo.pixels, faces, self._looks)
-            judged = [_judge(photo, face) for face in refined]
+            faces = confirm(
+                photo.pixels, candidates, self._looks, score_threshold=self._score_threshold, max_faces=max_faces
+            )
+            judged = [_judge(photo, face) for face in faces]
         return _Found(photo, judged, timeline, hashlib.sha256(data).hexdigest())
 
 
@@ -250,8 +254,8 @@ def _embedding_size(metadata: Metadata) -> int:
     return metadata.embedding_size
 
 
-def _prominence(face: Face) -> float:
-    return face.score * face.box[2] * face.box[3]
+def _area(face: Face) -> float:
+    return face.box[2] * face.box[3]
 
 
 def _wants_more_pixels(photo: Photo, face: Face) -> bool:

@@ -35,8 +35,8 @@ SHARPNESS: Final = Scale(worst=0.004, reason=0.010, best=0.060)
 """Variance of the Laplacian over the variance of the crop. LFW 0.10; blurred by 2 px 0.011, by 3 px 0.006."""
 TURN: Final = Scale(worst=1.0, reason=0.45, best=0.20)
 """Nose offset in inter-ocular distances, about tan(yaw)/2. CFP frontal 0.03, profile 0.47; LFW < 0.35."""
-SCORE: Final = Scale(worst=0.49, reason=0.72, best=0.87)
-"""Detection score; what is below 0.69 is not reported. Portraits score 0.9 on the average, one in twenty below 0.83."""
+SCORE: Final = Scale(worst=0.51, reason=0.74, best=0.88)
+"""Detection score; below 0.71 nothing is reported. Portraits score 0.91 on the average, one in twenty below 0.85."""
 LOW_QUALITY: Final = 0.15
 """A face with no single fault is still rejected when its mild faults together leave less than this."""
 

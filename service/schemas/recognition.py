@@ -30,7 +30,7 @@ from service.schemas.parts import (
 class DetectParameters(Strict):
     """How to look."""
 
-    max_faces: int | None = Field(None, ge=1, description="Most faces to take from a photo, best first.")
+    max_faces: int | None = Field(None, ge=1, description="Most faces to take from a photo, largest first.")
 
 
 class DetectBody(DetectParameters):
@@ -54,7 +54,7 @@ class EmbedBody(EmbedParameters):
 
 
 class DetectAnswer(Answer):
-    """Every face found, photo by photo, best first."""
+    """Every face found, photo by photo, largest first."""
 
     faces: list[DetectedFace]
     photos: list[PhotoSize] = Field(description="The photos in the order of the request.")
@@ -71,7 +71,7 @@ class EmbeddedFace(DetectedFace):
 
 
 class EmbedAnswer(Answer):
-    """Every face found, photo by photo, best first, with its embedding."""
+    """Every face found, photo by photo, largest first, with its embedding."""
 
     faces: list[EmbeddedFace]
     photos: list[PhotoSize]
@@ -183,7 +183,7 @@ class IdentifyParameters(ThresholdParameters):
 
     collection: Identifier = "default"
     top_k: int = Field(5, ge=1, le=100, description="Most candidates per face.")
-    max_faces: int | None = Field(None, ge=1, description="Most faces to search for, best first.")
+    max_faces: int | None = Field(None, ge=1, description="Most faces to search for, largest first.")
 
 
 class IdentifyBody(IdentifyParameters):
@@ -226,7 +226,7 @@ class IdentifiedFace(Answer):
 
 
 class IdentifyAnswer(Answer):
-    """Every face found, photo by photo, best first. A photo without known people is no error."""
+    """Every face found, photo by photo, largest first. A photo without known people is no error."""
 
     faces: list[IdentifiedFace]
     photos: list[PhotoSize] = Field(description="The photos in the order of the request; none for an embedding.")

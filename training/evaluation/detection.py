@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tqdm import tqdm
 from models import checkpoint as checkpoints
 from models.detector.decode import overlaps
 from models.detector.find import MAX_SIDE, SCORE_THRESHOLD, find_faces
-from models.detector.refine import refine_landmarks
+from models.detector.refine import SHARE, look_again
 from models.faces import Face, Forward
 from models.network import detector_forwards
 from models.registry import UnknownArchitecture
@@ -30,6 +30,7 @@ from training.evaluation.wider import WiderPhoto, read_wider, wider_average_prec
 OVERLAP = 0.5
 SMALLEST_FACES = (16, 32)  # pixels, the root of the box area
 LOWEST_SCORE = 0.02  # where the precision-recall curve ends
+_LOOKED_AT = 0.1  # by the search; looking at the many faces below would take minutes and move no figure
 ERRORS = (checkpoints.CheckpointError, UnknownArchitecture, EvaluationError, PeerError)
 
 Finder = Callable[[NDArray[np.uint8], float], list[Face]]
@@ -78,7 +79,7 @@ def evaluate_detection(
     loaded = checkpoints.read(checkpoint)
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{checkpoint}: not a detector (task {loaded.metadata.task})")
-    own = partial(_find, *detector_forwards(loaded), max_side)
+    own = partial(find_looked_at, *detector_forwards(loaded), max_side)
     finders = {loaded.model_id: own} | {peer.name: peer_finder(peer) for peer in map(Yunet, peers)}
     measured, curves = {}, {}
     for name, find in finders.items():
@@ -101,13 +102,14 @@ def wider_labels(photo: WiderPhoto) -> Labels:
     return Labels(photo.image, photo.boxes.astype(np.float32), unknown)
 
 
-def _find(
-    forward: Forward, looks: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float
+def find_looked_at(
+    search: Forward, looks: Forward, max_side: int, image: NDArray[np.uint8], score_threshold: float
 ) -> list[Face]:
-    """As the service finds faces; those it would not report need no further looks."""
-    faces = find_faces(image, forward, score_threshold=score_threshold, max_side=max_side)
-    confident = sum(face.score >= SCORE_THRESHOLD for face in faces)  # the best come first
-    return [*refine_landmarks(image, faces[:confident], looks), *faces[confident:]]
+    """As the service finds and scores faces, down to scores that it would not report."""
+    faces = find_faces(image, search, score_threshold=score_threshold, max_side=max_side)
+    likely = sum(face.score >= _LOOKED_AT for face in faces)  # the best come first
+    rest = [replace(face, score=(1 - SHARE) * face.score) for face in faces[likely:]]
+    return sorted([*look_again(image, faces[:likely], looks), *rest], key=lambda face: face.score, reverse=True)
 
 
 def peer_finder(peer: Yunet) -> Finder:

@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from models import checkpoint as checkpoints
 from models.alignment import SIZE, DegenerateLandmarks, align
-from models.detector.find import find_faces
-from models.detector.refine import refine_landmarks
+from models.detector.refine import detect
 from models.embedding import embed, embed_raw
 from models.faces import Face
 from models.network import detector_forwards, instantiate, torch_forward
@@ -70,7 +69,7 @@ def detector(path: Path) -> FindFaces:
     if loaded.metadata.task != "detection":
         raise EvaluationError(f"{path}: not a detector (task {loaded.metadata.task})")
     forward, looks = detector_forwards(loaded)
-    return lambda image: refine_landmarks(image, find_faces(image, forward), looks)
+    return lambda image: detect(image, forward, looks)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:

@@ -67,7 +67,7 @@ def sure_enough(photo: AnalysedPhoto, det_prob_threshold: float | None) -> Analy
     Raises Problem (422) if there are none.
     """
     least = det_prob_threshold or 0.0
-    faces = tuple(sorted((face for face in photo.faces if box_probability(face.face.score) >= least), key=_area))
+    faces = tuple(face for face in photo.faces if box_probability(face.face.score) >= least)
     if not faces:
         raise Problem(422, "no_face", _NO_FACE)
     return replace(photo, faces=faces)
@@ -79,11 +79,6 @@ def scale_of(services: Services, threshold: Threshold) -> Scale:
     if calibration is None:
         raise ThresholdUnknown("this checkpoint has no calibration: calibrate it with `facemargin calibrate`")
     return Scale(calibration.slope, threshold.similarity)
-
-
-def _area(face: AnalysedFace) -> float:
-    """To sort by: the largest first."""
-    return -face.face.box[2] * face.face.box[3]
 
 
 def _box(photo: AnalysedPhoto, face: AnalysedFace) -> Edges:

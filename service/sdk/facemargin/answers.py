@@ -67,7 +67,7 @@ class EmbeddedFace(DetectedFace):
 
 @dataclass(frozen=True)
 class Detection:
-    """Every face found, photo by photo, best first."""
+    """Every face found, photo by photo, largest first."""
 
     faces: tuple[DetectedFace, ...]
     photos: tuple[PhotoSize, ...]
@@ -77,7 +77,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Every face found, photo by photo, best first, with its embedding."""
+    """Every face found, photo by photo, largest first, with its embedding."""
 
     faces: tuple[EmbeddedFace, ...]
     photos: tuple[PhotoSize, ...]

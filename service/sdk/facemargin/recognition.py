@@ -72,12 +72,12 @@ def identify(
 
 
 def detect(image: Photos, *, max_faces: int | None = None) -> Ask[Detection]:
-    """Every face of one photo or several, best first."""
+    """Every face of one photo or several, largest first."""
     return Ask("POST", "/v1/detect", reads(Detection), {"max_faces": max_faces}, **bodies_of(image))
 
 
 def embed(image: Photos, *, max_faces: int | None = None) -> Ask[Embeddings]:
-    """Every face of one photo or several with its embedding, best first."""
+    """Every face of one photo or several with its embedding, largest first."""
     query: Query = {"max_faces": max_faces, "encoding": "base64"}
     return Ask("POST", "/v1/embed", _embeddings, query, **bodies_of(image))
 
