@@ -94,7 +94,8 @@ def _build_task(config: TrainConfig, rank: Rank) -> Task:
     if isinstance(config.task, RecognitionConfig):
         threads = config.threads or torch.get_num_threads()
         return RecognitionTask(config.task, config.name, config.batch_size, config.seed, threads, rank.device)
-    return DetectionTask(config.task, config.name, config.batch_size, config.seed)
+    labels = config.run_dir / "peer-labels"
+    return DetectionTask(config.task, config.name, config.batch_size, config.seed, labels)
 
 
 def _require_ability(config: TrainConfig, rank: Rank) -> None:

@@ -17,6 +17,7 @@ from models.detector.refine import VIEW
 from models.network import weights_of
 from models.registry import build
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
+from training.data.kept_labels import Ask, asked
 from training.data.pseudo_labels import complete, locate, template_box
 from training.evaluation.peers import Yunet
 from training.tasks.detection import DetectionTask, initial_network, read_training_photos
@@ -106,6 +107,32 @@ def test_held_out_portraits_are_never_seen(config: DetectionConfig, shared: Path
     assert [photo.name for photo in portraits] == everyone[:20]
     assert len(crowds) == 80
     assert crops == []
+
+
+@pytest.mark.parametrize("ask", [complete, locate])
+def test_the_peer_is_asked_once_about_the_same_photos(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ask
+) -> None:
+    peer = shared / "peers/yunet_n_dynamic.onnx"
+    photos = [photo for photo in read_photos(shared / "data/photos.tar", "celeba")[:12] if len(photo.boxes) == 1][:4]
+    told = asked(photos, peer, ask, tmp_path / "labels")
+    (kept,) = (tmp_path / "labels").iterdir()  # and nothing unfinished beside it
+    with monkeypatch.context() as patched:
+        patched.setattr(Yunet, "find", None)
+        again = asked(photos, peer, ask, tmp_path / "labels")
+    for answer, same, fresh in zip(told, again, asked(photos, peer, ask, None), strict=True):
+        for field in ("boxes", "landmarks", "ignored"):
+            np.testing.assert_array_equal(getattr(same, field), getattr(answer, field))
+            np.testing.assert_array_equal(getattr(fresh, field), getattr(answer, field))
+
+    moved = replace(photos[0], boxes=photos[0].boxes + 1)
+    asked([moved, *photos[1:]], peer, ask, tmp_path / "labels")
+    assert len(list((tmp_path / "labels").iterdir())) == 2
+
+    kept.write_bytes(kept.read_bytes()[:-40])
+    with pytest.raises(DetectionDataError, match=rf"{kept.name}: damaged; delete it"):
+        asked(photos, peer, ask, tmp_path / "labels")
+    assert asked([], peer, ask, tmp_path / "labels") == []
 
 
 def test_the_peer_adds_landmarks_and_doubts(shared: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from models.network import instantiate
 from models.registry import build
 from training.data.close_ups import CloseUps
 from training.data.detection import DetectionDataError, Photo, read_crops, read_photos
+from training.data.kept_labels import asked
 from training.data.photometric import photometric
 from training.data.pseudo_labels import complete, locate, template_box
 from training.data.scenes import Scene, SceneComposer
 from training.detection_teacher import DenseTeacher
-from training.evaluation.peers import Yunet
 from training.hints import Hints
 from training.losses.detection import detection_loss
 from training.losses.imitation import imitation_loss
@@ -64,9 +65,12 @@ class DetectionTask:
     """Scenes composed anew each epoch, drawn from (seed, epoch, rank, batch) alone, so that a resumed run
     sees what an uninterrupted one would."""
 
-    def __init__(self, config: DetectionConfig, name: str, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, config: DetectionConfig, name: str, batch_size: int, seed: int, labels: Path | None = None
+    ) -> None:
+        """labels: folder in which what the peer says of the photos is kept for the next run; None: nowhere."""
         self._config, self._name, self._batch_size, self._seed = config, name, batch_size, seed
-        portraits, crowds, crops = read_training_photos(config)
+        portraits, crowds, crops = read_training_photos(config, labels)
         self._composer = SceneComposer(portraits, crowds, crops, config.scenes)
         self._close_ups = CloseUps(portraits, crops)
         if config.close_up_share and not len(self._close_ups):
@@ -145,20 +149,20 @@ def initial_network(config: DetectionConfig) -> nn.Module:
     return instantiate(start)
 
 
-def read_training_photos(config: DetectionConfig) -> tuple[list[Photo], list[Photo], list[Photo]]:
-    """Portraits without the held-out ones, crowds, and crops to paste, completed by the peer."""
+def read_training_photos(
+    config: DetectionConfig, labels: Path | None = None
+) -> tuple[list[Photo], list[Photo], list[Photo]]:
+    """Portraits without the held-out ones, crowds, and crops to paste, completed by the peer; see DetectionTask."""
     portraits = read_photos(config.photos, config.portraits)
     portraits = portraits[: len(portraits) - config.held_out]
     crowds = read_photos(config.photos, config.crowds)
     if config.peer:
-        peer = Yunet(config.peer)
-        portraits = [complete(photo, peer) for photo in portraits]
-        crowds = [complete(photo, peer) for photo in crowds]
+        portraits, crowds = (asked(photos, config.peer, complete, labels) for photos in (portraits, crowds))
     crops = [
         crop for archive in config.crops for crop in read_crops(archive, config.crops_limit, template_box(portraits))
     ]
     if config.peer:
-        crops = [locate(crop, peer) for crop in crops]
+        crops = asked(crops, config.peer, locate, labels)
     return portraits, crowds, crops
 
 
