@@ -70,10 +70,10 @@ recogniser: install ## Train a recogniser like the shipped one from random weigh
 	  --layers 'features.*.layers.*'
 	$(BIN)/facemargin calibrate runs/facemargin-s/fitted.safetensors --images build/cfp-dev
 
-detector: install ## Train a detector like the shipped one from random weights (some five hours; SET= overrides)
+detector: install ## Train a detector like the shipped one from random weights (some three hours; SET= overrides)
 	$(BIN)/facemargin train training/configs/detector-*.yaml $(SET)
 	$(BIN)/facemargin fit-statistics runs/facemargin-det/checkpoint.safetensors --photos ../shared/data/photos.tar \
-	  --source wider-train --share 1 --looks runs/detector-5-looks/checkpoint.safetensors \
+	  --source wider-train --share 1 --looks runs/detector-2-looks/checkpoint.safetensors \
 	  --output runs/facemargin-det/fitted.safetensors
 	mkdir -p build && tar -xf ../shared/data/photos.tar -C build wider-train
 	$(BIN)/facemargin fit-int8 runs/facemargin-det/fitted.safetensors --images build/wider-train --layers 'st*'

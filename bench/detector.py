@@ -58,7 +58,7 @@ WARM_UP = 5
 TILE = 104  # a sixteenth of a photo
 PEER_THRESHOLD = 0.5
 SAME_FACE = 0.5  # IoU
-HELD_OUT = 100  # portraits, as in training/configs/detector-4-close-ups.yaml
+HELD_OUT = 100  # portraits, as in training/configs/detector-1-search.yaml
 
 
 @click.command()

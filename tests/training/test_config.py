@@ -39,25 +39,25 @@ def test_every_shipped_recipe_is_valid(path: Path) -> None:
     assert load(path).name in (path.stem, f"facemargin-{path.stem}", "facemargin-det", "facemargin-s")
 
 
-def test_each_stage_of_the_detector_starts_from_what_one_before_it_wrote() -> None:
-    stages = [load(path) for path in SHIPPED if path.stem.startswith("detector-")]
-    for stage, origin in zip(stages, [None, 0, 1, 2, 3, 3], strict=True):
-        assert isinstance(stage.task, DetectionConfig)
-        expected = None if origin is None else stages[origin].folder / "checkpoint.safetensors"
-        assert stage.task.initial == expected
+def test_the_looks_of_the_detector_start_from_what_its_search_wrote() -> None:
+    search, looks = (load(path) for path in SHIPPED if path.stem.startswith("detector-"))
+    assert isinstance(search.task, DetectionConfig)
+    assert isinstance(looks.task, DetectionConfig)
+    assert search.task.initial is None
+    assert looks.task.initial == search.folder / "checkpoint.safetensors"
 
 
-def made(target: str, recipes: str) -> tuple[str, Path]:
-    """What `make` would call, and what the last of the recipes writes: a slip shows after hours."""
+def made(target: str, recipes: str) -> tuple[str, list[Path]]:
+    """What `make` would call, and where the recipes write: a slip shows after hours."""
     root = SHIPPED[0].parents[2]
     make = ["make", "-n", target, "SET=threads=4"]
     told = subprocess.run(make, cwd=root, capture_output=True, text=True, check=True).stdout
     assert f" train {recipes} threads=4\n" in told
-    return told, load(sorted(root.glob(recipes))[-1]).folder
+    return told, [load(path).folder for path in sorted(root.glob(recipes))]
 
 
 def test_make_goes_on_with_what_the_recipe_of_the_recogniser_writes() -> None:
-    told, run = made("recogniser", "training/configs/recogniser.yaml")
+    told, [run] = made("recogniser", "training/configs/recogniser.yaml")
     assert f"facemargin fit-means {run / 'checkpoint.safetensors'} " in told
     fitted = run / "fitted.safetensors"
     assert f"--output {fitted}\n" in told
@@ -65,11 +65,11 @@ def test_make_goes_on_with_what_the_recipe_of_the_recogniser_writes() -> None:
     assert f"facemargin calibrate {fitted} " in told
 
 
-def test_make_goes_on_with_what_the_last_stage_of_the_detector_writes() -> None:
-    told, last = made("detector", "training/configs/detector-*.yaml")
-    assert f"facemargin fit-statistics {last / 'checkpoint.safetensors'} " in told
-    assert f"--looks {last.parent / 'detector-5-looks' / 'checkpoint.safetensors'} " in told
-    fitted = last / "fitted.safetensors"
+def test_make_goes_on_with_what_both_stages_of_the_detector_write() -> None:
+    told, [search, looks] = made("detector", "training/configs/detector-*.yaml")
+    assert f"facemargin fit-statistics {search / 'checkpoint.safetensors'} " in told
+    assert f"--looks {looks / 'checkpoint.safetensors'} " in told
+    fitted = search / "fitted.safetensors"
     assert f"--output {fitted}\n" in told
     assert f"facemargin fit-int8 {fitted} " in told
 
